@@ -1,0 +1,75 @@
+"""cleanup: fill a masked hole from its surroundings (LaMa, arXiv:2109.07161)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nexus_ensembles import geometry, images
+from nexus_ensembles.errors import BadInput
+from nexus_ensembles.networks import Bool, Networks, UInt8
+
+MODULUS = 8
+# The network sees crops of 512 pixels or more a side, up to this area; a larger crop is filled at a smaller scale.
+CROP_SMALLEST = 512
+CROP_MARGIN = 128
+CROP_STEP = 128
+CROP_MAX_AREA = 1024 * 1024
+CROPS_MOST = 8
+MAX_DILATE = 255
+
+
+async def run(networks: Networks, *, image: bytes, mask: bytes, dilate: int = 3) -> dict[str, Any]:
+    """Fill the pixels of `image` under `mask`, grown by an elliptical kernel of `dilate` pixels.
+
+    Returns `image`: a PNG of the same size, RGBA where the input is not opaque, whose pixels outside the dilated
+    mask are those of the input, byte for byte. Raises BadInput.
+    """
+    photo = await asyncio.to_thread(images.decode_photo, image)
+    core = await asyncio.to_thread(images.decode_mask, mask, photo.size)
+    return {"image": await asyncio.to_thread(images.encode_png, await fill(networks, photo, core, dilate))}
+
+
+async def fill(networks: Networks, photo: images.Photo, core: Bool, dilate: int) -> UInt8:
+    """Fill BOOL [H, W] `core` of a photo; returns UINT8 [H, W, 3], or [H, W, 4] where the photo has an alpha channel.
+
+    Each separate hole is filled in a crop around it, so that a small object in a large photo is filled at native
+    detail and in bounded memory. Raises BadInput for a `dilate` out of range or a hole that leaves nothing.
+    """
+    if not 0 <= dilate <= MAX_DILATE:
+        raise BadInput(f"dilate is {dilate}; it must lie between 0 and {MAX_DILATE} pixels.")
+    hole = await asyncio.to_thread(geometry.dilate, core, dilate)
+    if hole.all():
+        raise BadInput("the dilated mask covers the whole image, which leaves nothing to fill it from.")
+    layers = [photo.rgb.copy()]
+    if photo.alpha is not None:  # what is transparent around the hole continues through it as the colours do
+        layers.append(np.repeat(photo.alpha[..., None], 3, axis=2))
+    crops = geometry.crops_around(hole, margin=CROP_MARGIN, smallest=CROP_SMALLEST, step=CROP_STEP, most=CROPS_MOST)
+    for canvas in layers:
+        for crop in crops:
+            rows, columns = crop.slices
+            view, inner, outer = canvas[rows, columns], core[rows, columns], hole[rows, columns]
+            filled = await _fill_crop(networks, view, outer)
+            await asyncio.to_thread(geometry.paste, view, filled, inner, outer)
+    return layers[0] if len(layers) == 1 else np.dstack([layers[0], layers[1][..., 0]])
+
+
+async def _fill_crop(networks: Networks, crop: UInt8, hole: Bool) -> UInt8:
+    """Run LaMa on UINT8 [h, w, 3]: shrunk to CROP_MAX_AREA where larger, padded by reflection to the modulus."""
+    height, width = hole.shape
+    scale = min(1.0, (CROP_MAX_AREA / (width * height)) ** 0.5)
+    working = (max(1, int(width * scale)), max(1, int(height * scale)))
+    pixels, mask = crop, hole.view(np.uint8) * np.uint8(255)
+    if scale < 1:
+        pixels = np.asarray(Image.fromarray(crop).resize(working, Image.Resampling.BOX))
+        # a working pixel that holds any of the hole belongs to the hole
+        mask = np.asarray(Image.fromarray(mask).resize(working, Image.Resampling.BOX))
+    padded = geometry.pad_to_multiple(pixels, MODULUS)
+    outputs = await networks.run("lama", image=padded, mask=geometry.pad_to_multiple(mask[..., None], MODULUS))
+    filled: UInt8 = outputs["filled"][: working[1], : working[0]]
+    if scale < 1:
+        filled = np.asarray(Image.fromarray(filled).resize((width, height), Image.Resampling.BICUBIC))
+    return filled

@@ -1,0 +1,189 @@
+"""Where pixels go: letterboxing, dilation, crops around a hole, padding, and pasting a fill back."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from nexus_ensembles.networks import Array, Bool, Float32, UInt8
+
+SAM_SIDE = 1024
+# SAM pads with zeros after normalisation; the padding is bytes here, and this grey is what normalises to nearly zero.
+SAM_PIXEL_MEAN = (124, 116, 104)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """The resize of a photo into the top left corner of SAM's 1024 x 1024 frame (its ResizeLongestSide)."""
+
+    width: int
+    height: int
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Width and height of the photo inside the frame."""
+        scale = SAM_SIDE / max(self.width, self.height)
+        return max(1, int(self.width * scale + 0.5)), max(1, int(self.height * scale + 0.5))
+
+    def frame(self, rgb: UInt8) -> UInt8:
+        """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM does (bilinear, anti-aliased)."""
+        width, height = self.inner
+        framed = np.empty((SAM_SIDE, SAM_SIDE, 3), np.uint8)
+        framed[:] = SAM_PIXEL_MEAN
+        framed[:height, :width] = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
+        return framed
+
+    def points(self, points: Float32) -> Float32:
+        """FP32 [N, 2] pixels of the photo -> FP32 [N, 2] pixels of the frame."""
+        width, height = self.inner
+        return (points * (width / self.width, height / self.height)).astype(np.float32)
+
+    def upsample(self, logits: Float32) -> Float32:
+        """FP32 [256, 256] low-resolution logits -> FP32 [h, w]: the photo's part of the 1024 frame (see `inner`)."""
+        width, height = self.inner
+        framed = cv2.resize(logits, (SAM_SIDE, SAM_SIDE), interpolation=cv2.INTER_LINEAR)
+        return np.ascontiguousarray(framed[:height, :width], np.float32)
+
+    def mask(self, logits: Float32) -> Bool:
+        """FP32 [h, w] logits from `upsample` -> BOOL [height, width], resized to the photo and cut at zero."""
+        resized = cv2.resize(logits, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized > 0)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: left and top inside, right and bottom outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array [H, W, ...]."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def overlaps(self, other: Box) -> bool:
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+    def union(self, other: Box) -> Box:
+        return Box(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
+
+
+def dilate(mask: Bool, size: int) -> Bool:
+    """Grow BOOL [H, W] by an elliptical kernel of `size` x `size` pixels; 0 and 1 leave it as it is."""
+    if size < 2:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return cv2.dilate(mask.view(np.uint8), kernel).view(np.bool_)
+
+
+def drop_small_regions(logits: Float32, area: int) -> Float32:
+    """Clear specks and fill holes of fewer than `area` pixels in FP32 [h, w] logits.
+
+    The idea of segment-anything's remove_small_regions (8-connected components), done on logits so that what
+    follows still interpolates. If every speck is small, the largest stays: a click always selects something.
+    """
+    if area < 2:
+        return logits
+    cleaned = logits
+    for inside in (False, True):  # holes first, so that a filled hole counts towards its region's area
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(((cleaned > 0) == inside).astype(np.uint8))
+        areas = stats[:, cv2.CC_STAT_AREA]
+        small = areas < area
+        small[0] = False
+        if inside and count > 1 and small[1:].all():
+            small[1 + int(areas[1:].argmax())] = False
+        if small.any():
+            cleaned = np.where(small[labels], np.float32(-1 if inside else 1), cleaned)
+    return cleaned
+
+
+def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int) -> list[Box]:
+    """Rectangles that together hold every True of BOOL [H, W], each with its surroundings.
+
+    Each connected region gets `margin` pixels, or half its own size where that is more, on every side, at least
+    `smallest` pixels in all, rounded up to a multiple of `step` (so that crops of different photos have equal
+    shapes and share batches), moved inside the photo where they stick out. Rectangles that overlap become one, and
+    more than `most` become one, since scattered dust is cheaper filled together.
+    """
+    height, width = hole.shape
+    _, _, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8))
+    tight = [Box(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:].tolist()]
+    if len(tight) > 4 * most:  # merging is cubic, and so much dust ends as one rectangle anyway
+        tight = [_bounds(hole)]
+
+    def around(box: Box) -> Box:
+        spans = []
+        for low, high, limit in ((box.left, box.right, width), (box.top, box.bottom, height)):
+            length = max(smallest, high - low + 2 * max(margin, (high - low) // 2))
+            length = min(limit, -(-length // step) * step)
+            start = min(max(0, (low + high - length) // 2), limit - length)
+            spans.append((start, start + length))
+        return Box(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
+
+    while pair := _overlapping_pair([around(box) for box in tight]):
+        tight.append(tight.pop(pair[1]).union(tight.pop(pair[0])))
+    if len(tight) > most:
+        tight = [_bounds(hole)]
+    return [around(box) for box in tight]
+
+
+def _overlapping_pair(boxes: list[Box]) -> tuple[int, int] | None:
+    """The indices, in order, of two boxes that overlap."""
+    pairs = itertools.combinations(range(len(boxes)), 2)
+    return next(((i, j) for i, j in pairs if boxes[i].overlaps(boxes[j])), None)
+
+
+def pad_to_multiple(pixels: Array, modulus: int) -> Array:
+    """Reflect [H, W, C] at its right and bottom edges up to multiples of `modulus`."""
+    bottom, right = (-side % modulus for side in pixels.shape[:2])
+    if not bottom and not right:
+        return pixels
+    # "symmetric" repeats the edge itself and, unlike "reflect", works on a side of one pixel
+    return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
+
+
+def paste(canvas: UInt8, fill: UInt8, core: Bool, hole: Bool) -> None:
+    """Blend `fill` into `canvas`, both UINT8 [H, W, C], in place.
+
+    Inside `core`, what the caller asked to replace, the fill is taken whole. In the ring that dilation added
+    (`hole` but not `core`, both BOOL [H, W]) it fades into the photo with the distance from the core: the seam is
+    feathered without a trace of the removed object. Outside `hole` not one byte changes.
+    """
+    canvas[core] = fill[core]
+    ring = hole & ~core
+    if not ring.any():
+        return
+    distance = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[ring]
+    weight = (1 - distance / (distance.max() + 1))[:, None]
+    canvas[ring] = (fill[ring] * weight + canvas[ring] * (1 - weight) + 0.5).astype(np.uint8)
+
+
+def _bounds(mask: Bool) -> Box:
+    """The smallest rectangle around the True pixels."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return Box(x, y, x + width, y + height)

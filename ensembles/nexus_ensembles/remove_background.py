@@ -1,0 +1,62 @@
+"""remove_background: cut out the salient object (U2-Net, arXiv:2005.09007, as the rembg package applies it)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from nexus_ensembles import images
+from nexus_ensembles.errors import BadInput
+from nexus_ensembles.networks import Float32, Networks, UInt8
+
+SIDE = 320
+TRANSPARENT = "transparent"
+Colour = tuple[int, int, int]
+
+
+async def run(networks: Networks, *, image: bytes, background: bytes = b"white") -> dict[str, Any]:
+    """Replace the background of `image` by a colour, or by nothing.
+
+    `background` is UTF-8: "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). Returns `image`, a
+    PNG: RGBA with the photo's own colours when transparent, else RGB blended onto the colour. Raises BadInput.
+    """
+    colour = parse_background(background)
+    photo = await asyncio.to_thread(images.decode_photo, image)
+    small = await asyncio.to_thread(_shrink, photo.rgb)
+    outputs = await networks.run("u2net", image=small)
+    return {"image": await asyncio.to_thread(_cut_out, photo, outputs["alpha"], colour)}
+
+
+def parse_background(background: bytes) -> Colour | None:
+    """The RGB colour, or None for transparent; raises BadInput."""
+    text = background[:65].decode("utf-8", errors="replace").strip().lower()
+    if text == TRANSPARENT:
+        return None
+    try:
+        colour = ImageColor.getrgb(text)
+    except ValueError as error:
+        raise BadInput(
+            'background is not a colour: give "transparent", a CSS colour name such as "white", or #rrggbb.'
+        ) from error
+    if len(colour) == 4:
+        raise BadInput('background must be an opaque colour or "transparent".')
+    return colour
+
+
+def _shrink(rgb: UInt8) -> UInt8:
+    return np.asarray(Image.fromarray(rgb).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def _cut_out(photo: images.Photo, alpha: Float32, colour: Colour | None) -> bytes:
+    """Resize FP32 [320, 320] alpha to the photo (in 8 bits, truncated, as rembg does) and apply it."""
+    small = Image.fromarray((alpha * 255).astype(np.uint8))
+    matte = np.asarray(small.resize(photo.size, Image.Resampling.LANCZOS))
+    if photo.alpha is not None:
+        matte = (matte.astype(np.uint16) * photo.alpha // 255).astype(np.uint8)
+    if colour is None:
+        return images.encode_png(np.dstack([photo.rgb, matte]))
+    backdrop = Image.new("RGB", photo.size, colour)
+    return images.encode_png(np.asarray(Image.composite(Image.fromarray(photo.rgb), backdrop, Image.fromarray(matte))))

@@ -1,0 +1,140 @@
+"""segment: clicks or a box on a photo -> the mask of one object (Segment Anything, arXiv:2304.02643).
+
+The photo is encoded once: the server caches sam_encoder by content, so every further click on the same photo costs
+the decoder alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nexus_ensembles import geometry, images
+from nexus_ensembles.errors import BadInput
+from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
+
+MAX_POINTS = 64
+# Specks and holes of fewer pixels than this, counted in the 1024 frame, are dropped unless the caller says otherwise.
+MIN_AREA = 100
+# Prompts are filled up to a multiple of this many tokens so that different requests share the decoder's batches.
+TOKENS = 8
+
+# The labels that sam_decoder knows beside 1 (positive) and 0 (negative).
+BOX_CORNERS = (2.0, 3.0)
+NOT_A_POINT = -1.0  # SAM's own token for "there is no box"
+FILLER = -2.0  # takes no part in any attention
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the caller points at, checked, in pixels of the photo.
+
+    `points` is FP32 [N, 2], `labels` FP32 [N] of 0 and 1, `box` FP32 [4] (x0, y0, x1, y1) or None.
+    """
+
+    points: Float32
+    labels: Float32
+    box: Float32 | None
+
+    @classmethod
+    def parse(cls, points: Array | None, labels: Array | None, box: Array | None, size: tuple[int, int]) -> Prompt:
+        """Check raw inputs against the photo's (width, height); raises BadInput with what is wrong."""
+        points = np.zeros((0, 2), np.float32) if points is None else np.asarray(points, np.float32)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise BadInput("points must have the shape [N, 2]: one x and one y for each click.")
+        if len(points) > MAX_POINTS:
+            raise BadInput(f"there are {len(points)} points; at most {MAX_POINTS} are accepted.")
+        labels = np.ones(len(points)) if labels is None or not labels.size else labels.reshape(-1)
+        if len(labels) != len(points):
+            raise BadInput(f"there are {len(labels)} labels for {len(points)} points; give one label a point.")
+        if not np.isin(labels, (0, 1)).all():
+            raise BadInput("labels must be 1 (part of the object) or 0 (not part of it).")
+        for number, (x, y) in enumerate(points.tolist(), start=1):
+            _inside(f"point {number}", x, y, size)
+        corners = None if box is None or not box.size else np.asarray(box, np.float32).reshape(-1)
+        if corners is not None:
+            if corners.shape != (4,):
+                raise BadInput("box must have 4 values: x0, y0, x1, y1.")
+            x0, y0, x1, y1 = corners.tolist()
+            _inside("the box's first corner", x0, y0, size)
+            _inside("the box's second corner", x1, y1, size)
+            if x1 <= x0 or y1 <= y0:
+                raise BadInput("box must run from its top left to its bottom right corner: x0 < x1 and y0 < y1.")
+        if corners is None and not labels.any():
+            raise BadInput("nothing is pointed at: give at least one positive point or a box.")
+        return cls(points, np.asarray(labels, np.float32), corners)
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """One click may mean a part or the whole; SAM then offers three masks."""
+        return len(self.points) == 1 and self.box is None
+
+    def tokens(self, frame: geometry.Letterbox) -> dict[str, Array]:
+        """The decoder's `points` and `labels`, in the 1024 frame: clicks, then box or not-a-point, then filler."""
+        last = np.zeros((1, 2), np.float32) if self.box is None else self.box.reshape(2, 2)
+        closing = (NOT_A_POINT,) if self.box is None else BOX_CORNERS
+        points = frame.points(np.concatenate([self.points, last]))
+        labels = np.concatenate([self.labels, closing]).astype(np.float32)
+        spare = -len(labels) % TOKENS
+        return {
+            "points": np.pad(points, ((0, spare), (0, 0))),
+            "labels": np.pad(labels, (0, spare), constant_values=FILLER),
+        }
+
+
+async def run(
+    networks: Networks,
+    *,
+    image: bytes,
+    points: Array | None = None,
+    labels: Array | None = None,
+    box: Array | None = None,
+    min_area: int = -1,
+) -> dict[str, Any]:
+    """Segment the object that `points` (with `labels`, by default all positive) or `box` show.
+
+    Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside), and `score`, the IoU that SAM predicts.
+    Specks and holes of fewer than `min_area` pixels of the 1024 frame are dropped; 0 keeps them, -1 means MIN_AREA.
+    Raises BadInput.
+    """
+    photo = await asyncio.to_thread(images.decode_photo, image)
+    prompt = Prompt.parse(points, labels, box, photo.size)
+    mask, score = await predict(networks, photo.rgb, prompt, min_area)
+    return {"mask": await asyncio.to_thread(images.encode_png, mask.view(np.uint8) * np.uint8(255)), "score": score}
+
+
+async def predict(
+    networks: Networks, rgb: UInt8, prompt: Prompt, min_area: int = -1, rough: Float32 | None = None
+) -> tuple[Bool, float]:
+    """The mask, BOOL [H, W], and its predicted IoU; `rough` is an optional mask prompt, FP32 [256, 256] logits.
+
+    The choice is SAM's: for one click the best score of the three multimask tokens, else the single-mask token.
+    """
+    frame = geometry.Letterbox(rgb.shape[1], rgb.shape[0])
+    framed = await asyncio.to_thread(frame.frame, rgb)
+    encoded = await networks.run("sam_encoder", image=framed)
+    decoded = await networks.run(
+        "sam_decoder",
+        embedding=encoded["embedding"],
+        mask_input=np.zeros((1, 256, 256), np.float32) if rough is None else rough[None],
+        has_mask=np.array([rough is not None], np.float32),
+        **prompt.tokens(frame),
+    )
+    scores = decoded["scores"]
+    token = 1 + int(scores[1:].argmax()) if prompt.is_ambiguous and rough is None else 0
+    area = MIN_AREA if min_area < 0 else min_area
+    mask = await asyncio.to_thread(_to_mask, frame, decoded["masks"][token], area)
+    return mask, float(scores[token])
+
+
+def _to_mask(frame: geometry.Letterbox, logits: Float32, area: int) -> Bool:
+    return frame.mask(geometry.drop_small_regions(frame.upsample(logits), area))
+
+
+def _inside(what: str, x: float, y: float, size: tuple[int, int]) -> None:
+    """Raise BadInput unless (x, y) lies on the photo; a NaN lies nowhere. The far edges count, as a box may end there."""
+    if not (0 <= x <= size[0] and 0 <= y <= size[1]):
+        raise BadInput(f"{what} ({x:g}, {y:g}) lies outside the image of {size[0]} x {size[1]} pixels.")

@@ -1,0 +1,104 @@
+"""Pipelines inside Triton's Python backend; the only module that imports triton_python_backend_utils.
+
+Knows tensors, error codes, cancellation and nothing of images.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, Overloaded, PipelineError
+from nexus_ensembles.networks import Array
+
+Run = Callable[..., Awaitable[dict[str, Any]]]
+
+# By name: while Triton completes a config, its utilities module is not whole yet.
+_CODES = {BadInput: "INVALID_ARG", Overloaded: "UNAVAILABLE", Cancelled: "CANCELLED", NetworkFailed: "INTERNAL"}
+
+
+class TritonNetworks:
+    """Calls networks from within one request, by asynchronous BLS."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
+        """See `nexus_ensembles.networks.Networks`."""
+        # A cancellation does not travel through BLS: the last moment to notice it is before the next call.
+        if self._request.is_cancelled():
+            raise Cancelled("the request was cancelled.")
+        call = pb_utils.InferenceRequest(
+            model_name=network,
+            requested_output_names=[],
+            inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array[None])) for name, array in inputs.items()],
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+        )
+        response = await call.async_exec()
+        if response.has_error():
+            raise _network_error(network, response.error())
+        return {tensor.name(): tensor.as_numpy()[0] for tensor in response.output_tensors()}
+
+
+class UnaryPipeline:
+    """The base of a model.py: every request of a batch runs as a coroutine of its own, and fails alone.
+
+    A subclass sets `run`, a coroutine function that takes a Networks and the config's inputs by name, and returns
+    the config's outputs by name.
+    """
+
+    run: Run
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        self._name: str = config["name"]
+        # An input of dims [1] is a plain value to the pipeline, any other an array.
+        self._scalars = {item["name"] for item in config["input"] if item["dims"] == ["1"] or item["dims"] == [1]}
+        self._dtypes = {
+            item["name"]: pb_utils.triton_string_to_numpy(item["data_type"]) for item in config["output"]
+        }
+
+    async def execute(self, requests: list[Any]) -> list[Any]:
+        return await asyncio.gather(*map(self._respond, requests))
+
+    async def _respond(self, request: Any) -> Any:
+        try:
+            outputs = await type(self).run(TritonNetworks(request), **self._inputs(request))
+        except PipelineError as error:
+            return _error(str(error), _CODES[type(error)])
+        except Exception:  # one request's fault must not fail its batch, nor show the caller our stack
+            pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
+            return _error(f"{self._name} failed; the server's log says why.", "INTERNAL")
+        tensors = [pb_utils.Tensor(name, np.array([[value]], self._dtypes[name])) for name, value in outputs.items()]
+        return pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _inputs(self, request: Any) -> dict[str, Any]:
+        """The request's tensors by name, without the batch axis."""
+        inputs: dict[str, Any] = {}
+        for tensor in request.inputs():
+            array = tensor.as_numpy()
+            if len(array) != 1:
+                raise BadInput(f"{tensor.name()} holds {len(array)} items; send one image a request.")
+            inputs[tensor.name()] = array.item() if tensor.name() in self._scalars else array[0]
+        return inputs
+
+
+def _network_error(network: str, error: Any) -> PipelineError:
+    """A failed BLS call as what the caller should do about it; the server's own words go to its log."""
+    pb_utils.Logger.log_error(f"{network}: {error.message()}")
+    if error.code() == pb_utils.TritonError.UNAVAILABLE:
+        return Overloaded(f"{network} is overloaded; try again.")
+    # A killed stub answers INTERNAL until the supervisor has restarted the server.
+    if "Stub process" in error.message():
+        return Overloaded(f"{network} is restarting; try again.")
+    return NetworkFailed(f"{network} failed; the server's log says why.")
+
+
+def _error(message: str, code: str) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code)))
