@@ -1,0 +1,8 @@
+from nexus_ensembles import remove_background
+from nexus_ensembles.triton import UnaryPipeline
+
+
+class TritonPythonModel(UnaryPipeline):
+    """Serves nexus_ensembles.remove_background."""
+
+    run = remove_background.run

@@ -1,0 +1,8 @@
+from nexus_ensembles import segment
+from nexus_ensembles.triton import UnaryPipeline
+
+
+class TritonPythonModel(UnaryPipeline):
+    """Serves nexus_ensembles.segment."""
+
+    run = segment.run
