@@ -1,0 +1,68 @@
+"""Triton's onnxruntime backend in Python: serves a network's model.onnx where the C++ backend is not installed.
+
+It reads the same config.pbtxt as the C++ backend, so that a repository runs on either unchanged: thread counts come
+from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means every core). It runs
+on CUDA where the instance is on a GPU and onnxruntime has it, else on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """One network: the requests of a batch are concatenated, run once and split again."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        self._name: str = config["name"]
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0))
+        options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 0))
+        # Each network is a process of its own: a pool that spins between runs takes the cores from the others, and
+        # an arena that keeps its largest run takes their memory.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers():
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
+        artifact = config.get("default_model_filename") or "model.onnx"
+        path = os.path.join(args["model_repository"], args["model_version"], artifact)
+        self._session = ort.InferenceSession(path, options, providers)
+        self._inputs = [item.name for item in self._session.get_inputs()]
+        self._outputs = [item["name"] for item in config["output"]]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        try:
+            return self._run(requests)
+        except Exception:
+            if len(requests) > 1:  # which request is at fault shows when each runs alone
+                return [response for request in requests for response in self.execute([request])]
+            # onnxruntime's message may name files: it belongs in the log
+            pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
+            error = pb_utils.TritonError(f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=error)]
+
+    def _run(self, requests: list[Any]) -> list[Any]:
+        batch = [
+            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            for request in requests
+        ]
+        merged = batch[0] if len(batch) == 1 else {
+            name: np.concatenate([inputs[name] for inputs in batch]) for name in self._inputs
+        }
+        arrays = self._session.run(self._outputs, merged)
+        ends = np.cumsum([len(inputs[self._inputs[0]]) for inputs in batch])[:-1]
+        parts = [np.split(array, ends) for array in arrays]
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor(*item) for item in zip(self._outputs, row)])
+            for row in zip(*parts)
+        ]

