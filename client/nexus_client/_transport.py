@@ -1,0 +1,56 @@
+"""The seam between the client and the wire: what a transport must do. Knows nothing of operations or of gRPC.
+
+A transport raises the exceptions of this package and no others. It makes one try per call and never retries.
+NOT_FOUND is raised as `NotDeployed` and every passing fault as `Unavailable`; the caller above it decides
+what they mean. Timeouts are in seconds. An operation that streams will need one more method here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ._requests import Tensors
+
+
+class Transport(Protocol):
+    """The blocking transport; methods may be called from several threads at once."""
+
+    def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
+        """Run one inference; return every output."""
+
+    def live(self, timeout: float) -> bool:
+        """Whether the server answers."""
+
+    def ready(self, timeout: float) -> bool:
+        """Whether the server takes requests; False while it starts or stops."""
+
+    def model_ready(self, model: str, timeout: float) -> bool:
+        """Whether the server can run this model now."""
+
+    def version(self, timeout: float) -> str:
+        """The server's version."""
+
+    def close(self) -> None:
+        """Drop the connection; calls in flight end with `Cancelled`, as do later ones."""
+
+
+class AsyncTransport(Protocol):
+    """The asyncio transport: the same methods, awaited."""
+
+    async def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
+        """Run one inference; return every output."""
+
+    async def live(self, timeout: float) -> bool:
+        """Whether the server answers."""
+
+    async def ready(self, timeout: float) -> bool:
+        """Whether the server takes requests; False while it starts or stops."""
+
+    async def model_ready(self, model: str, timeout: float) -> bool:
+        """Whether the server can run this model now."""
+
+    async def version(self, timeout: float) -> str:
+        """The server's version."""
+
+    async def close(self) -> None:
+        """Drop the connection; calls in flight end with `Cancelled`, as do later ones."""

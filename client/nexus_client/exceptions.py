@@ -1,0 +1,80 @@
+"""Every error a call can raise.
+
+    NexusError
+    ├── InvalidInput           the request is wrong; also a ValueError
+    │   └── InputNotFound      an input file does not exist; also a FileNotFoundError
+    ├── NotDeployed            the server is up and does not serve this operation
+    ├── Unavailable            no server answered within the call's budget
+    ├── DeadlineExceeded       the server took the call and was too slow; also a TimeoutError
+    ├── Cancelled              the client was closed, or the server cancelled the call
+    └── ServerError            the server failed, or its answer cannot be read
+
+Each carries one plain sentence. No exception of gRPC or tritonclient leaves this package. All of them survive
+pickling, so a job queue may hand them from one process to another.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Cancelled",
+    "DeadlineExceeded",
+    "InputNotFound",
+    "InvalidInput",
+    "NexusError",
+    "NotDeployed",
+    "ServerError",
+    "Unavailable",
+]
+
+
+class NexusError(Exception):
+    """The base of every error here: catch it to catch them all."""
+
+
+class InvalidInput(NexusError, ValueError):
+    """The image, mask, points or another argument is wrong.
+
+    Raised before any traffic when the client can tell, else with the server's own sentence. Sending the same
+    again fails the same way: correct the input.
+    """
+
+
+class InputNotFound(InvalidInput, FileNotFoundError):
+    """The path given as an image or a mask does not exist: correct the path."""
+
+
+class NotDeployed(NexusError):
+    """The server is ready and does not serve this operation: deploy its pipeline, or call another server."""
+
+
+class Unavailable(NexusError):
+    """The server is down, starting, stopping or overloaded, and stayed so for the call's whole budget.
+
+    Every operation is idempotent, so the call may be repeated later, or with a longer `timeout`.
+
+    `tries`: how many times the request was sent. `seconds`: how long that took in all.
+    """
+
+    def __init__(self, message: str, *, tries: int = 1, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.tries = tries
+        self.seconds = seconds
+
+
+class DeadlineExceeded(NexusError, TimeoutError):
+    """The server did not finish within `timeout` seconds: allow more, or send a smaller image.
+
+    `timeout`: the call's budget in seconds.
+    """
+
+    def __init__(self, message: str, *, timeout: float = 0.0) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+
+class Cancelled(NexusError):
+    """The call was ended on purpose: the client is closed, or the server cancelled it."""
+
+
+class ServerError(NexusError):
+    """The server failed on this request, or its answer cannot be read. Report it with the server's log."""

@@ -1,0 +1,251 @@
+"""The public face: exported names, the two clients as twins, the photo handle, closing, exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import inspect
+import pickle
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nexus_client
+import numpy as np
+import pytest
+from nexus_client import (
+    PIPELINES,
+    AsyncClient,
+    AsyncPhoto,
+    AsyncTransport,
+    Client,
+    DeadlineExceeded,
+    InputNotFound,
+    NexusError,
+    Photo,
+    RetryPolicy,
+    Status,
+    Transport,
+    Unavailable,
+    exceptions,
+)
+
+if TYPE_CHECKING:
+    from conftest import AsyncMockTransport, MockTransport
+
+IMAGE = np.zeros((30, 40, 3), np.uint8)
+
+
+def test_the_exported_names() -> None:
+    assert nexus_client.__all__ == [
+        "PIPELINES",
+        "AsyncClient",
+        "AsyncPhoto",
+        "AsyncTransport",
+        "Box",
+        "Cancelled",
+        "Client",
+        "DeadlineExceeded",
+        "ImageInput",
+        "InputNotFound",
+        "InvalidInput",
+        "Labels",
+        "MaskInput",
+        "NexusError",
+        "NotDeployed",
+        "Photo",
+        "Points",
+        "RetryPolicy",
+        "Segmentation",
+        "ServerError",
+        "SmartRemoval",
+        "Status",
+        "Tensors",
+        "Transport",
+        "Unavailable",
+        "__version__",
+    ]
+    assert all(hasattr(nexus_client, name) for name in nexus_client.__all__)
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    assert importlib.metadata.version("nexus-client") == nexus_client.__version__
+
+
+def test_the_package_is_typed() -> None:
+    assert (Path(nexus_client.__file__).parent / "py.typed").exists()
+
+
+def public_methods(kind: type) -> dict[str, Any]:
+    return {name: member for name, member in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"}
+
+
+def shape(function: Any) -> list[tuple[str, Any, Any]]:
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin"), [(Client, AsyncClient), (Photo, AsyncPhoto), (Transport, AsyncTransport)]
+)
+def test_the_twins_have_the_same_methods_and_signatures(kind: type, twin: type) -> None:
+    ours, theirs = public_methods(kind), public_methods(twin)
+    assert list(ours) == list(theirs)
+    for name, method in ours.items():
+        assert shape(method) == shape(theirs[name]), name
+        assert inspect.iscoroutinefunction(theirs[name]), name
+        returned = inspect.signature(theirs[name]).return_annotation
+        assert returned.removeprefix("Async") == inspect.signature(method).return_annotation, name
+
+
+def test_the_constructors_agree() -> None:
+    assert shape(Client) == shape(AsyncClient)
+
+
+def test_every_operation_is_a_method_of_client_and_photo() -> None:
+    assert set(PIPELINES) <= set(public_methods(Client))
+    assert set(PIPELINES) == set(public_methods(Photo))
+    for name in PIPELINES:
+        on_client = [p for p in shape(getattr(Client, name)) if p[0] != "image"]
+        assert on_client == shape(getattr(Photo, name)), name
+
+
+def test_every_public_method_has_a_docstring() -> None:
+    for kind in (Client, AsyncClient, Photo, AsyncPhoto, Transport, AsyncTransport):
+        assert all(method.__doc__ for method in public_methods(kind).values())
+
+
+def test_the_twins_send_the_same(mock: MockTransport, async_mock: AsyncMockTransport) -> None:
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+        ("segment", (IMAGE,), {"points": [(1, 2)], "min_area": 5}),
+        ("cleanup", (IMAGE, IMAGE), {"dilate": 5}),
+        ("smart_remove", (IMAGE,), {"box": (1, 2, 3, 4)}),
+        ("remove_background", (IMAGE,), {"background": "#ff0000"}),
+    ]
+    with Client(transport=mock) as client:
+        for name, args, options in calls:
+            getattr(client, name)(*args, **options)
+
+    async def main() -> None:
+        async with AsyncClient(transport=async_mock) as client:
+            for name, args, options in calls:
+                await getattr(client, name)(*args, **options)
+
+    asyncio.run(main())
+    blocking, asynchronous = mock.calls[:4], mock.calls[4:]
+    assert len(asynchronous) == 4
+    for one, other in zip(blocking, asynchronous, strict=True):
+        assert one.model == other.model
+        assert one.inputs.keys() == other.inputs.keys()
+        for name in one.inputs:
+            np.testing.assert_array_equal(one.inputs[name], other.inputs[name])
+
+
+def test_a_photo_sends_the_same_bytes_every_time(mock: MockTransport, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"first")
+    client = Client(transport=mock)
+    photo = client.open(path)
+    path.write_bytes(b"changed since")
+    photo.segment(points=[(1, 2)])
+    photo.segment(points=[(1, 2), (3, 4)], labels=[1, 0], min_area=0)
+    photo.smart_remove(box=(0, 0, 3, 3), dilate=5)
+    photo.cleanup(IMAGE)
+    photo.remove_background(background="red")
+    assert [call.model for call in mock.calls] == [
+        "segment", "segment", "smart_remove", "cleanup", "remove_background"
+    ]  # fmt: skip
+    assert {call.inputs["image"].item() for call in mock.calls} == {b"first"}
+    assert mock.calls[1].inputs["labels"].tolist() == [[1, 0]]
+    assert mock.calls[2].inputs["dilate"].tolist() == [[5]]
+
+
+def test_an_array_is_encoded_once_for_a_photo(mock: MockTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = Client(transport=mock).open(IMAGE)
+    monkeypatch.setattr("nexus_client._images._png", None)  # would fail if called
+    photo.segment(points=[(1, 2)])
+    photo.segment(points=[(3, 4)])
+    assert len(mock.calls) == 2
+
+
+def test_an_asynchronous_photo(mock: MockTransport, async_mock: AsyncMockTransport) -> None:
+    async def main() -> None:
+        photo = await AsyncClient(transport=async_mock).open(b"photo")
+        await photo.segment(points=[(1, 2)])
+        await photo.smart_remove(points=[(1, 2)])
+        await photo.cleanup(IMAGE)
+        await photo.remove_background()
+
+    asyncio.run(main())
+    assert [call.inputs["image"].item() for call in mock.calls] == [b"photo"] * 4
+
+
+def test_leaving_the_context_closes(mock: MockTransport, async_mock: AsyncMockTransport) -> None:
+    with pytest.raises(KeyError), Client(transport=mock):
+        raise KeyError
+    assert mock.closed
+
+    async def main() -> None:
+        mock.closed = False
+        async with AsyncClient(transport=async_mock):
+            assert not mock.closed
+
+    asyncio.run(main())
+    assert mock.closed
+
+
+def test_the_timeout_of_the_client_and_of_the_call(mock: MockTransport) -> None:
+    Client(transport=mock).cleanup(IMAGE, IMAGE)
+    Client(transport=mock, timeout=7).cleanup(IMAGE, IMAGE)
+    Client(transport=mock, timeout=7).cleanup(IMAGE, IMAGE, timeout=3)
+    # Encoding a 30 x 40 image takes from the budget; a tenth of a second is a hundred times what it needs.
+    assert [call.timeout for call in mock.calls] == pytest.approx([60, 7, 3], abs=0.1)
+
+
+def test_retries_are_on_by_default(mock: MockTransport) -> None:
+    mock.faults = [Unavailable("starting")]
+    Client(transport=mock).cleanup(IMAGE, IMAGE)
+    assert len(mock.calls) == 2
+    mock.faults = [Unavailable("starting")]
+    with pytest.raises(Unavailable):
+        Client(transport=mock, retries=None).cleanup(IMAGE, IMAGE)
+
+
+def test_status(mock: MockTransport) -> None:
+    mock.models.remove("cleanup")
+    status = Client(transport=mock).status()
+    assert status == Status(
+        live=True,
+        ready=True,
+        version="2.51.0",
+        pipelines={"segment": True, "cleanup": False, "smart_remove": True, "remove_background": True},
+    )
+
+
+def test_value_objects_compare_and_print() -> None:
+    assert RetryPolicy() == RetryPolicy(initial=0.1, maximum=2.0, multiplier=2.0)
+    assert repr(RetryPolicy()) == "RetryPolicy(initial=0.1, maximum=2.0, multiplier=2.0)"
+
+
+def exception_classes() -> list[type[NexusError]]:
+    return [getattr(exceptions, name) for name in exceptions.__all__]
+
+
+def test_the_tree_at_the_top_of_the_module_is_the_tree() -> None:
+    drawn = re.findall(r"[├└]── (\w+)", exceptions.__doc__ or "")
+    assert sorted([*drawn, "NexusError"]) == sorted(exceptions.__all__)
+    assert all(issubclass(kind, NexusError) for kind in exception_classes())
+    assert issubclass(InputNotFound, FileNotFoundError)
+    assert issubclass(DeadlineExceeded, TimeoutError)
+
+
+@pytest.mark.parametrize("kind", exception_classes())
+def test_exceptions_survive_pickling(kind: type[NexusError]) -> None:
+    copy = pickle.loads(pickle.dumps(kind("one sentence")))
+    assert type(copy) is kind
+    assert str(copy) == "one sentence"
+
+
+def test_what_exceptions_carry_survives_pickling() -> None:
+    outage = pickle.loads(pickle.dumps(Unavailable("down", tries=3, seconds=1.5)))
+    assert (outage.tries, outage.seconds) == (3, 1.5)
+    assert pickle.loads(pickle.dumps(DeadlineExceeded("slow", timeout=2.0))).timeout == 2.0
