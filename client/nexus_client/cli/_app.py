@@ -1,0 +1,199 @@
+"""The commands: one function for each operation of `Client`, and `status`."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ._options import (
+    BoxOption,
+    Connection,
+    DilateOption,
+    ImageArgument,
+    MaskArgument,
+    NegativeOption,
+    OutputOption,
+    PointOption,
+    TimeoutOption,
+    UrlOption,
+    clicks,
+)
+from ._output import OutputFile
+from ._session import EXIT_CODES, OTHER_FAILURE, UNAVAILABLE, session
+
+app = typer.Typer(
+    name="nexus",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
+    help="Edit photos on a Nexus Canvas server. --url and --timeout may stand before or after the command.",
+)
+
+
+@app.callback()
+def defaults(
+    context: typer.Context,
+    url: Annotated[
+        str, typer.Option("--url", envvar="NEXUS_URL", metavar="HOST:PORT", help="The server's gRPC port.")
+    ] = "localhost:8001",
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="Budget of the call, waiting included.")
+    ] = 60.0,
+) -> None:
+    """Keep what stands before the subcommand."""
+    context.obj = Connection(url, timeout)
+
+
+@app.command(epilog=EXIT_CODES)
+def segment(
+    context: typer.Context,
+    image: ImageArgument,
+    output: OutputOption,
+    point: PointOption = None,
+    negative: NegativeOption = None,
+    box: BoxOption = None,
+    min_area: Annotated[
+        int | None,
+        typer.Option(
+            "--min-area", min=0, metavar="N", help="Drop specks and holes under N pixels; 0 keeps all."
+        ),
+    ] = None,
+    url: UrlOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Find the object under the clicks or in the box; write its mask (white inside)."""
+    points, labels = clicks(point, negative)
+    with session(Connection.of(context, url, timeout)) as client, OutputFile(output) as file:
+        start = time.monotonic()
+        found = client.segment(image, points, labels, box, min_area=min_area)
+        file.save_mask(found.mask)
+        height, width = found.mask.shape
+        _report(file, (width, height), start, found.score)
+
+
+@app.command(epilog=EXIT_CODES)
+def cleanup(
+    context: typer.Context,
+    image: ImageArgument,
+    mask: MaskArgument,
+    output: OutputOption,
+    dilate: DilateOption = 3,
+    url: UrlOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Fill the white part of MASK from its surroundings."""
+    with session(Connection.of(context, url, timeout)) as client, OutputFile(output) as file:
+        start = time.monotonic()
+        result = client.cleanup(image, mask, dilate=dilate)
+        file.save(result)
+        _report(file, result.size, start)
+
+
+@app.command("smart-remove", epilog=EXIT_CODES)
+def smart_remove(
+    context: typer.Context,
+    image: ImageArgument,
+    output: OutputOption,
+    point: PointOption = None,
+    negative: NegativeOption = None,
+    box: BoxOption = None,
+    rough_mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--rough-mask",
+            metavar="FILE",
+            readable=False,
+            help="Image, white over the object; in place of clicks or box.",
+        ),
+    ] = None,
+    dilate: DilateOption = 3,
+    mask_output: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask-output", metavar="FILE", readable=False, help="Also write the object's mask here."
+        ),
+    ] = None,
+    url: UrlOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Find the object under the clicks or in the box, and fill its place."""
+    points, labels = clicks(point, negative)
+    with (
+        session(Connection.of(context, url, timeout)) as client,
+        OutputFile(output) as file,
+        OutputFile(mask_output) if mask_output else nullcontext() as mask_file,
+    ):
+        start = time.monotonic()
+        removal = client.smart_remove(image, points, labels, box, rough_mask, dilate=dilate)
+        file.save(removal.image)
+        if mask_file is not None:
+            mask_file.save_mask(removal.mask)
+        _report(file, removal.image.size, start, removal.score)
+
+
+@app.command("remove-background", epilog=EXIT_CODES)
+def remove_background(
+    context: typer.Context,
+    image: ImageArgument,
+    output: OutputOption,
+    background: Annotated[
+        str,
+        typer.Option("--background", metavar="COLOUR", help="transparent, a CSS colour name, or #rrggbb."),
+    ] = "white",
+    url: UrlOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Keep the subject, on a colour or on nothing."""
+    transparent = background.strip().lower() == "transparent"
+    with (
+        session(Connection.of(context, url, timeout)) as client,
+        OutputFile(output, alpha=transparent) as file,
+    ):
+        start = time.monotonic()
+        result = client.remove_background(image, background=background)
+        file.save(result)
+        _report(file, result.size, start)
+
+
+@app.command(epilog=EXIT_CODES)
+def status(context: typer.Context, url: UrlOption = None, timeout: TimeoutOption = None) -> None:
+    """Show what the server is ready for; leave with 3 when it is not ready."""
+    connection = Connection.of(context, url, timeout)
+    with session(connection) as client:
+        now = client.status()
+        table = Table(
+            title=f"{connection.url}, Triton {now.version}" if now.live else f"{connection.url}: no answer"
+        )
+        table.add_column("what")
+        table.add_column("state")
+        table.add_row("server", "ready" if now.ready else "live, not ready" if now.live else "not live")
+        for name, ready in now.pipelines.items():
+            table.add_row(name, "ready" if ready else "not ready")
+        Console().print(table)
+    if not now.ready:
+        raise typer.Exit(UNAVAILABLE)
+
+
+def main() -> None:
+    """Run `nexus`; whatever nobody foresaw is one line too."""
+    # gRPC's C++ core writes its own lines to stderr unless told not to.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        app()
+    except Exception as error:
+        typer.echo(f"nexus: unexpected {type(error).__name__}: {error}", err=True)
+        raise SystemExit(OTHER_FAILURE) from None
+
+
+def _report(file: OutputFile, size: tuple[int, int], start: float, score: float | None = None) -> None:
+    milliseconds = (time.monotonic() - start) * 1000
+    line = f"{file.path}  {size[0]}x{size[1]}  {milliseconds:.0f} ms"
+    typer.echo(line if score is None else f"{line}  score {score:.3f}")

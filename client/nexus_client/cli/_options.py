@@ -1,0 +1,106 @@
+"""The options that commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the server is, and how many seconds a call may take."""
+
+    url: str
+    timeout: float
+
+    @classmethod
+    def of(cls, context: typer.Context, url: str | None, timeout: float | None) -> Connection:
+        """Return what was given after the subcommand, else what stood before it or the defaults."""
+        before: Connection = context.obj
+        return cls(before.url if url is None else url, before.timeout if timeout is None else timeout)
+
+
+class Point(NamedTuple):
+    """A click in pixels."""
+
+    x: float
+    y: float
+
+
+class Box(NamedTuple):
+    """A box in pixels."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def point(value: str) -> Point:
+    """Read "X,Y"."""
+    try:
+        return Point(*map(float, value.split(",")))
+    except (ValueError, TypeError):
+        raise typer.BadParameter(f"{value!r} is not two numbers such as 320,240") from None
+
+
+def box(value: str) -> Box:
+    """Read "X0,Y0,X1,Y1"."""
+    try:
+        return Box(*map(float, value.split(",")))
+    except (ValueError, TypeError):
+        raise typer.BadParameter(f"{value!r} is not four numbers such as 40,60,210,400") from None
+
+
+def clicks(positive: list[Point] | None, negative: list[Point] | None) -> tuple[list[Point], list[int]]:
+    """Return the points and their labels, positive first."""
+    inside, outside = positive or [], negative or []
+    return [*inside, *outside], [1] * len(inside) + [0] * len(outside)
+
+
+# readable=False: typer would look at the file itself, and say so in its own words.
+ImageArgument = Annotated[
+    Path, typer.Argument(metavar="IMAGE", readable=False, help="PNG, JPEG or WebP file.", show_default=False)
+]
+MaskArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MASK", readable=False, help="Image, white where to fill.", show_default=False),
+]
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE", readable=False, help="Where to write; the suffix gives the format."
+    ),
+]
+PointOption = Annotated[
+    list[Point] | None,
+    typer.Option(
+        "--point", parser=point, metavar="X,Y", help="A click on the object, in pixels. Repeatable."
+    ),
+]
+NegativeOption = Annotated[
+    list[Point] | None,
+    typer.Option("--negative", parser=point, metavar="X,Y", help="A click beside the object. Repeatable."),
+]
+BoxOption = Annotated[
+    Box | None, typer.Option("--box", parser=box, metavar="X0,Y0,X1,Y1", help="A box around the object.")
+]
+DilateOption = Annotated[
+    int,
+    typer.Option(
+        "--dilate", min=0, metavar="N", help="Grow the mask by an ellipse of N pixels; 0 leaves it."
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="HOST:PORT", help="The server's gRPC port; else NEXUS_URL, else localhost:8001."
+    ),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", help="Budget of the call, waiting for the server included."),
+]

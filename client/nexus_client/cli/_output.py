@@ -1,0 +1,69 @@
+"""Output files: checked before the server is asked, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..exceptions import InvalidInput
+
+ALPHA_FORMATS = {"PNG", "WEBP", "TIFF"}
+
+
+class OutputFile:
+    """A file that appears under its name only when `save` has succeeded.
+
+    Usage:
+
+        with OutputFile(Path("out.png")) as output:
+            output.save(image)
+
+    Entering creates a hidden neighbour, so a folder that cannot be written raises `InvalidInput` before the
+    server is asked; leaving removes it. The format follows the suffix.
+    """
+
+    def __init__(self, path: Path, *, alpha: bool = False) -> None:
+        self.path = path
+        self._format = _format(path)
+        if alpha and self._format not in ALPHA_FORMATS:
+            raise InvalidInput(f"{path.suffix} holds no transparency: write .png or .webp")
+        # Through a link to the file it names: replacing would otherwise put a file in the link's place.
+        self._target = Path(os.path.realpath(path))
+        self._part = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> OutputFile:
+        if self._target.is_dir():
+            raise InvalidInput(f"{str(self.path)!r} is a folder")
+        if self._target.exists() and not os.access(self._target, os.W_OK):
+            raise InvalidInput(f"{str(self.path)!r} is write-protected")
+        try:
+            self._part.touch()
+        except OSError as error:
+            raise InvalidInput(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._part.unlink(missing_ok=True)
+
+    def save(self, image: Image.Image) -> None:
+        """Write the image and put it in place. Raises OSError."""
+        image.save(self._part, format=self._format)
+        self._part.replace(self._target)
+
+    def save_mask(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Write a mask as a grey image of 0 and 255."""
+        self.save(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
+
+
+def _format(path: Path) -> str:
+    name = Image.registered_extensions().get(path.suffix.lower())
+    if name is None or name not in Image.SAVE:
+        raise InvalidInput(f"{str(path)!r} needs the suffix of an image format: .png, .jpg or .webp")
+    return name

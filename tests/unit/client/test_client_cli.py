@@ -1,0 +1,281 @@
+"""The `nexus` command with the transport mocked: what it sends, writes, prints, and the exit codes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from nexus_client import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    NexusError,
+    NotDeployed,
+    ServerError,
+    Unavailable,
+)
+from nexus_client.cli import app
+from PIL import Image
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from conftest import MockTransport
+
+
+class Nexus:
+    """Runs `nexus` in a folder that holds photo.png (40 x 30) and mask.png."""
+
+    def __init__(self, mock: MockTransport, folder: Path) -> None:
+        self.mock = mock
+        self.folder = folder
+        self.urls: list[str] = []
+
+    def __call__(self, *args: str, env: dict[str, str] | None = None) -> Any:
+        environment = {"NEXUS_URL": None, **(env or {})}
+        return CliRunner().invoke(app, list(args), env=environment, catch_exceptions=False)
+
+    def transport(self, url: str) -> MockTransport:
+        self.urls.append(url)
+        return self.mock
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} - {"photo.png", "mask.png"}
+
+
+@pytest.fixture
+def nexus(mock: MockTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nexus:
+    command = Nexus(mock, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nexus_client._client.GrpcTransport", command.transport)
+    Image.new("RGB", (40, 30)).save("photo.png")
+    Image.new("L", (40, 30), 255).save("mask.png")
+    return command
+
+
+def test_segment(nexus: Nexus) -> None:
+    result = nexus(
+        "segment", "photo.png", "--point", "1,2", "--negative", "3,4.5", "--point", "5,6",
+        "--box", "0,1,20,10", "--min-area", "0", "-o", "m.png",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert re.fullmatch(r"m\.png  40x30  \d+ ms  score 0\.875\n", result.stdout)
+    inputs = nexus.mock.calls[0].inputs
+    assert inputs["points"].tolist() == [[[1, 2], [5, 6], [3, 4.5]]]
+    assert inputs["labels"].tolist() == [[1, 1, 0]]
+    assert inputs["box"].tolist() == [[0, 1, 20, 10]]
+    assert inputs["min_area"].tolist() == [[0]]
+    assert inputs["image"].item() == Path("photo.png").read_bytes()
+    mask = Image.open("m.png")
+    assert (mask.mode, mask.size) == ("L", (40, 30))
+    assert np.unique(np.asarray(mask)).tolist() == [0, 255]
+
+
+def test_cleanup(nexus: Nexus) -> None:
+    result = nexus("cleanup", "photo.png", "mask.png", "-o", "out.jpg", "--dilate", "0")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"out\.jpg  40x30  \d+ ms\n", result.stdout)
+    assert nexus.mock.calls[0].inputs["dilate"].tolist() == [[0]]
+    assert Image.open("out.jpg").format == "JPEG"
+
+
+def test_smart_remove(nexus: Nexus) -> None:
+    result = nexus(
+        "smart-remove", "photo.png", "--box", "1,2,3,4", "-o", "out.webp", "--mask-output", "m.png"
+    )
+    assert result.exit_code == 0
+    assert re.fullmatch(r"out\.webp  40x30  \d+ ms  score 0\.875\n", result.stdout)
+    assert Image.open("out.webp").format == "WEBP"
+    assert Image.open("m.png").mode == "L"
+
+
+def test_smart_remove_with_a_rough_mask(nexus: Nexus) -> None:
+    result = nexus("smart-remove", "photo.png", "--rough-mask", "mask.png", "--dilate", "9", "-o", "out.png")
+    assert result.exit_code == 0
+    inputs = nexus.mock.calls[0].inputs
+    assert inputs["rough_mask"].item() == Path("mask.png").read_bytes()
+    assert inputs["dilate"].tolist() == [[9]]
+    assert nexus.files() == {"out.png"}
+
+
+@pytest.mark.parametrize(("background", "mode"), [("transparent", "RGBA"), ("navy", "RGB")])
+def test_remove_background(nexus: Nexus, background: str, mode: str) -> None:
+    assert nexus("remove-background", "photo.png", "--background", background, "-o", "out.png").exit_code == 0
+    assert Image.open("out.png").mode == mode
+
+
+def test_transparency_needs_a_format_that_has_it(nexus: Nexus) -> None:
+    result = nexus("remove-background", "photo.png", "--background", "transparent", "-o", "out.jpg")
+    assert result.exit_code == 2
+    assert result.stderr == "nexus: .jpg holds no transparency: write .png or .webp\n"
+    assert nexus.mock.calls == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (InvalidInput("the mask is empty"), 2, "the mask is empty"),
+        (NotDeployed("no such model"), 5, "localhost:8001 does not serve 'segment': deploy that pipeline"),
+        (DeadlineExceeded("slow"), 4, "no answer to 'segment' within 60 s"),
+        (ServerError("the server failed: x (INTERNAL)"), 1, "the server failed: x (INTERNAL)"),
+        (Cancelled("the call was cancelled"), 1, "the call was cancelled"),
+    ],
+)
+def test_exit_codes(nexus: Nexus, error: NexusError, code: int, sentence: str) -> None:
+    nexus.mock.models.clear()
+    nexus.mock.faults = [error]
+    result = nexus("segment", "photo.png", "--point", "1,2", "-o", "out.png")
+    assert result.exit_code == code
+    assert result.stderr == f"nexus: {sentence}\n"
+    assert result.stdout == ""
+    assert nexus.files() == set()
+
+
+def test_unavailable_is_announced_once_and_then_told(nexus: Nexus) -> None:
+    nexus.mock.faults = [Unavailable("connection refused")] * 100
+    result = nexus("segment", "photo.png", "--point", "1,2", "-o", "out.png", "--timeout", "0.3")
+    assert result.exit_code == 3
+    waiting, told = result.stderr.splitlines()
+    assert waiting == "nexus: localhost:8001: connection refused; trying for 0 s more"
+    assert re.fullmatch(
+        r"nexus: localhost:8001 is unavailable \(\d+ tries in 0\.[23] s\): connection refused", told
+    )
+
+
+def test_a_missing_image_is_one_line(nexus: Nexus) -> None:
+    result = nexus("segment", "absent.png", "--point", "1,2", "-o", "out.png")
+    assert result.exit_code == 2
+    assert result.stderr == "nexus: image file 'absent.png' does not exist\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("absent/out.png", "'absent/out.png' cannot be written: No such file or directory"),
+        ("folder.png", "'folder.png' is a folder"),
+        ("out", "'out' needs the suffix of an image format: .png, .jpg or .webp"),
+        ("out.txt", "'out.txt' needs the suffix of an image format: .png, .jpg or .webp"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_call(
+    nexus: Nexus, output: str, sentence: str
+) -> None:
+    Path("folder.png").mkdir()
+    result = nexus("cleanup", "photo.png", "mask.png", "-o", output)
+    assert result.exit_code == 2
+    assert result.stderr == f"nexus: {sentence}\n"
+    assert nexus.mock.calls == []
+
+
+def test_a_write_protected_output_is_refused(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("out.png").touch()
+    # Patched, since whoever runs as root may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "out.png")
+    result = nexus("cleanup", "photo.png", "mask.png", "-o", "out.png")
+    assert result.exit_code == 2
+    assert result.stderr == "nexus: 'out.png' is write-protected\n"
+
+
+def test_a_failed_call_leaves_the_old_output(nexus: Nexus) -> None:
+    Path("out.png").write_bytes(b"old")
+    nexus.mock.faults = [ServerError("broken")]
+    assert nexus("cleanup", "photo.png", "mask.png", "-o", "out.png").exit_code == 1
+    assert Path("out.png").read_bytes() == b"old"
+    assert nexus.files() == {"out.png"}
+
+
+def test_a_failed_write_leaves_the_old_output(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Image.Image.save
+
+    def disk_full(image: Image.Image, file: Any, **options: Any) -> None:
+        save(image, file, **options)
+        if isinstance(file, Path):  # the mock's answers are saved in memory
+            raise OSError(28, "No space left on device")
+
+    Path("out.png").write_bytes(b"old")
+    monkeypatch.setattr(Image.Image, "save", disk_full)
+    result = nexus("cleanup", "photo.png", "mask.png", "-o", "out.png")
+    assert result.exit_code == 1
+    assert result.stderr == "nexus: the output cannot be written: No space left on device\n"
+    assert Path("out.png").read_bytes() == b"old"
+    assert nexus.files() == {"out.png"}
+
+
+def test_a_link_keeps_pointing_at_the_file_it_names(nexus: Nexus) -> None:
+    Path("link.png").symlink_to("real.png")
+    assert nexus("cleanup", "photo.png", "mask.png", "-o", "link.png").exit_code == 0
+    assert Path("link.png").is_symlink()
+    assert Image.open("real.png").size == (40, 30)
+
+
+def test_status(nexus: Nexus) -> None:
+    nexus.mock.models.remove("cleanup")
+    result = nexus("status")
+    assert result.exit_code == 0
+    rows = [re.findall(r"[\w ]*\w", line) for line in result.stdout.splitlines()]
+    states = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    assert states["server"] == states["segment"] == "ready"
+    assert states["cleanup"] == "not ready"
+    assert "Triton 2.51.0" in result.stdout
+
+
+def test_status_of_a_server_that_is_not_ready(nexus: Nexus) -> None:
+    nexus.mock.is_ready = False
+    result = nexus("status")
+    assert result.exit_code == 3
+    assert "live, not ready" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "env", "url"),
+    [
+        ([], [], {}, "localhost:8001"),
+        ([], [], {"NEXUS_URL": "env:1"}, "env:1"),
+        (["--url", "before:2"], [], {"NEXUS_URL": "env:1"}, "before:2"),
+        (["--url", "before:2"], ["--url", "after:3"], {"NEXUS_URL": "env:1"}, "after:3"),
+    ],
+)
+def test_the_address_is_the_nearest_one(
+    nexus: Nexus, before: list[str], after: list[str], env: dict[str, str], url: str
+) -> None:
+    assert nexus(*before, "status", *after, env=env).exit_code == 0
+    assert nexus.urls == [url]
+
+
+def test_the_timeout_stands_before_or_after(nexus: Nexus) -> None:
+    nexus("--timeout", "7", "cleanup", "photo.png", "mask.png", "-o", "out.png")
+    nexus("--timeout", "7", "cleanup", "photo.png", "mask.png", "-o", "out.png", "--timeout", "3")
+    # Reading two tiny files takes from the budget; a tenth of a second is a hundred times what it needs.
+    assert [call.timeout for call in nexus.mock.calls] == pytest.approx([7, 3], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["segment", "photo.png"],
+        ["segment", "photo.png", "-o", "out.png", "--point", "1"],
+        ["segment", "photo.png", "-o", "out.png", "--point", "a,b"],
+        ["segment", "photo.png", "-o", "out.png", "--box", "1,2,3"],
+        ["cleanup", "photo.png", "mask.png", "-o", "out.png", "--dilate", "-1"],
+        ["cleanup", "photo.png", "mask.png", "-o", "out.png", "--timeout", "0"],
+        ["unknown"],
+    ],
+)
+def test_wrong_usage(nexus: Nexus, args: list[str]) -> None:
+    result = nexus(*args)
+    assert result.exit_code == 2
+    assert result.stderr
+    assert nexus.mock.calls == []
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["segment"], ["cleanup"], ["smart-remove"], ["remove-background"], ["status"]]
+)
+def test_help_names_the_exit_codes(nexus: Nexus, command: list[str]) -> None:
+    result = nexus(*command, "--help")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    for part in ("0 done", "2 invalid input", "3 server unavailable", "4 slower", "5 operation not deployed"):
+        assert part in text

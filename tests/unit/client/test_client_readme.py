@@ -1,0 +1,65 @@
+"""The guide's Python is run, block by block, against the transport in memory; its commands are parsed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from nexus_client.cli import app
+from PIL import Image
+from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from conftest import AsyncMockTransport, MockTransport
+
+README = Path(__file__).parents[3] / "client" / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", README.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.fixture
+def folder(
+    mock: MockTransport, async_mock: AsyncMockTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nexus_client._client.GrpcTransport", lambda url: mock)
+    monkeypatch.setattr("nexus_client._async_client.AsyncGrpcTransport", lambda url: async_mock)
+    Image.new("RGB", (640, 480), (90, 90, 90)).save("photo.jpg")
+    return tmp_path
+
+
+def test_the_guide_has_its_blocks() -> None:
+    assert len(blocks("python")) == 8
+    assert len(blocks("sh")) == 2
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python_runs(folder: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("python")[number], f"README.md, block {number}", "exec"), {"__name__": "__main__"})
+    if "print(" in blocks("python")[number]:
+        assert capsys.readouterr().out
+
+
+def test_commands_run(folder: Path) -> None:
+    lines = [line for line in blocks("sh")[1].splitlines() if line]
+    assert len(lines) == 5
+    for line in lines:
+        result = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
+        assert result.exit_code == 0, (line, result.stderr)
+    assert {path.name for path in folder.iterdir()} == {
+        "photo.jpg", "mask.png", "without.png", "filled.png", "cutout.png"
+    }  # fmt: skip
+
+
+def test_every_public_exception_is_in_the_table() -> None:
+    from nexus_client import exceptions
+
+    text = README.read_text("utf-8")
+    assert all(f"`{name}`" in text for name in exceptions.__all__)
