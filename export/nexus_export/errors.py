@@ -1,0 +1,23 @@
+"""What building a network can fail with. Every message is one sentence that ends in the remedy.
+
+ExportError
+├── SourceError      a pinned file could not be downloaded, stored or verified
+├── TemplateError    a template and the weights given for it do not belong together
+└── BuildError       a network is unknown, cannot be built here, or could not be written
+"""
+
+
+class ExportError(Exception):
+    """Any failure that a user can act on; the command prints its text and nothing else."""
+
+
+class SourceError(ExportError):
+    """A pinned file could not be downloaded, stored or verified."""
+
+
+class TemplateError(ExportError):
+    """A template and the weights given for it do not belong together."""
+
+
+class BuildError(ExportError):
+    """A network is unknown, cannot be built here, or could not be written."""

@@ -1,0 +1,84 @@
+"""Graphs without weights: exported once by torch, committed, and filled with weights by numpy alone.
+
+A template is an ONNX model whose weights keep their name, shape and type but carry no data. The names are
+those of the torch module's state dict, so a published checkpoint fills a template by its own key names.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from nexus_export.errors import TemplateError
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of `model` without the data of its weights.
+
+    A weight is an initializer named like a state-dict key ("mlp.lin1.bias"). What torch names by itself
+    ("onnx::MatMul_12") is a constant that it derived, belongs to the graph and keeps its data; a weight
+    that ended up under such a name would escape `fill`, so export with `do_constant_folding=False`.
+
+    The producer's version is dropped too: a template changes when the graph does, not with every torch.
+    """
+    template = onnx.ModelProto()
+    template.CopyFrom(model)
+    template.producer_version = ""
+    for tensor in template.graph.initializer:
+        if "::" not in tensor.name:
+            empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(empty)
+    return template
+
+
+def weight_shapes(template: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights that `template` waits for, in graph order."""
+    return {tensor.name: tuple(tensor.dims) for tensor in template.graph.initializer if _is_empty(tensor)}
+
+
+def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
+    """Return a copy of `template` with `weights` put in, cast to the type that each initializer declares.
+
+    Args:
+        template: what `strip` returned, as written to disk and read back.
+        weights: arrays by state-dict name; FP16 storage of FP32 weights is fine.
+
+    Raises:
+        TemplateError: a weight is missing, surplus or of another shape.
+    """
+    expected = weight_shapes(template)
+    missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    if missing or surplus:
+        raise TemplateError(
+            f"the weights do not belong to this template: {_some('missing', missing)}, "
+            f"{_some('surplus', surplus)}; use the checkpoint that the template was exported for."
+        )
+    model = onnx.ModelProto()
+    model.CopyFrom(template)
+    for tensor in model.graph.initializer:
+        if tensor.name not in expected:
+            continue
+        weight = weights[tensor.name]
+        if weight.shape != expected[tensor.name]:
+            raise TemplateError(
+                f"the weight {tensor.name} has the shape {list(weight.shape)} where the template wants "
+                f"{list(expected[tensor.name])}; use the checkpoint that the template was exported for."
+            )
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weight, dtype=dtype), tensor.name))
+    return model
+
+
+def _is_empty(tensor: onnx.TensorProto) -> bool:
+    # A zero among the dims means no elements, so no data is the whole of it; a scalar has no dims and one.
+    if 0 in tensor.dims:
+        return False
+    return not (tensor.raw_data or tensor.float_data or tensor.int32_data or tensor.int64_data)
+
+
+def _some(what: str, names: set[str]) -> str:
+    listed = ", ".join(sorted(names)[:3])
+    more = ", ..." if len(names) > 3 else ""
+    return f"{len(names)} {what}" + (f" ({listed}{more})" if names else "")
