@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import tritonclient.grpc  # type: ignore[import-untyped]
-import tritonclient.grpc.aio  # type: ignore[import-untyped]
-from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
+import tritonclient.grpc
+import tritonclient.grpc.aio
+from tritonclient.utils import InferenceServerException
 
 from ._requests import Tensors
 from ._wire import CHANNEL_OPTIONS, check_address, from_wire, to_wire, translate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonclient.grpc import InferInput, InferResult  # type: ignore[import-untyped]
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype  # type: ignore[import-untyped]
+from tritonclient.grpc import InferInput, InferResult
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from ._requests import Tensors
 from .exceptions import (

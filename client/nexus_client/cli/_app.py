@@ -176,7 +176,7 @@ def status(context: typer.Context, url: UrlOption = None, timeout: TimeoutOption
         table.add_column("state")
         table.add_row("server", "ready" if now.ready else "live, not ready" if now.live else "not live")
         for name, ready in now.pipelines.items():
-            table.add_row(name, "ready" if ready else "not ready")
+            table.add_row(name, "ready" if ready else "not served")
         Console().print(table)
     if not now.ready:
         raise typer.Exit(UNAVAILABLE)

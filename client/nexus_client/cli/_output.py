@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..exceptions import InvalidInput
+from nexus_client.exceptions import InvalidInput
 
 ALPHA_FORMATS = {"PNG", "WEBP", "TIFF"}
 

@@ -9,8 +9,9 @@ from typing import NoReturn
 
 import typer
 
-from .._client import Client
-from ..exceptions import DeadlineExceeded, InvalidInput, NexusError, NotDeployed, Unavailable
+from nexus_client._client import Client
+from nexus_client.exceptions import DeadlineExceeded, InvalidInput, NexusError, NotDeployed, Unavailable
+
 from ._options import Connection
 
 OTHER_FAILURE = 1

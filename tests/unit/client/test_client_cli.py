@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,42 +16,9 @@ from nexus_client import (
     ServerError,
     Unavailable,
 )
-from nexus_client.cli import app
 from PIL import Image
-from typer.testing import CliRunner
 
-if TYPE_CHECKING:
-    from conftest import MockTransport
-
-
-class Nexus:
-    """Runs `nexus` in a folder that holds photo.png (40 x 30) and mask.png."""
-
-    def __init__(self, mock: MockTransport, folder: Path) -> None:
-        self.mock = mock
-        self.folder = folder
-        self.urls: list[str] = []
-
-    def __call__(self, *args: str, env: dict[str, str] | None = None) -> Any:
-        environment = {"NEXUS_URL": None, **(env or {})}
-        return CliRunner().invoke(app, list(args), env=environment, catch_exceptions=False)
-
-    def transport(self, url: str) -> MockTransport:
-        self.urls.append(url)
-        return self.mock
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir()} - {"photo.png", "mask.png"}
-
-
-@pytest.fixture
-def nexus(mock: MockTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nexus:
-    command = Nexus(mock, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nexus_client._client.GrpcTransport", command.transport)
-    Image.new("RGB", (40, 30)).save("photo.png")
-    Image.new("L", (40, 30), 255).save("mask.png")
-    return command
+from tests.unit.client.fakes import Nexus
 
 
 def test_segment(nexus: Nexus) -> None:
@@ -106,13 +72,6 @@ def test_remove_background(nexus: Nexus, background: str, mode: str) -> None:
     assert Image.open("out.png").mode == mode
 
 
-def test_transparency_needs_a_format_that_has_it(nexus: Nexus) -> None:
-    result = nexus("remove-background", "photo.png", "--background", "transparent", "-o", "out.jpg")
-    assert result.exit_code == 2
-    assert result.stderr == "nexus: .jpg holds no transparency: write .png or .webp\n"
-    assert nexus.mock.calls == []
-
-
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
@@ -150,66 +109,6 @@ def test_a_missing_image_is_one_line(nexus: Nexus) -> None:
     assert result.stderr == "nexus: image file 'absent.png' does not exist\n"
 
 
-@pytest.mark.parametrize(
-    ("output", "sentence"),
-    [
-        ("absent/out.png", "'absent/out.png' cannot be written: No such file or directory"),
-        ("folder.png", "'folder.png' is a folder"),
-        ("out", "'out' needs the suffix of an image format: .png, .jpg or .webp"),
-        ("out.txt", "'out.txt' needs the suffix of an image format: .png, .jpg or .webp"),
-    ],
-)
-def test_an_output_that_cannot_be_written_is_refused_before_the_call(
-    nexus: Nexus, output: str, sentence: str
-) -> None:
-    Path("folder.png").mkdir()
-    result = nexus("cleanup", "photo.png", "mask.png", "-o", output)
-    assert result.exit_code == 2
-    assert result.stderr == f"nexus: {sentence}\n"
-    assert nexus.mock.calls == []
-
-
-def test_a_write_protected_output_is_refused(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("out.png").touch()
-    # Patched, since whoever runs as root may write everywhere.
-    monkeypatch.setattr("os.access", lambda path, mode: path.name != "out.png")
-    result = nexus("cleanup", "photo.png", "mask.png", "-o", "out.png")
-    assert result.exit_code == 2
-    assert result.stderr == "nexus: 'out.png' is write-protected\n"
-
-
-def test_a_failed_call_leaves_the_old_output(nexus: Nexus) -> None:
-    Path("out.png").write_bytes(b"old")
-    nexus.mock.faults = [ServerError("broken")]
-    assert nexus("cleanup", "photo.png", "mask.png", "-o", "out.png").exit_code == 1
-    assert Path("out.png").read_bytes() == b"old"
-    assert nexus.files() == {"out.png"}
-
-
-def test_a_failed_write_leaves_the_old_output(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = Image.Image.save
-
-    def disk_full(image: Image.Image, file: Any, **options: Any) -> None:
-        save(image, file, **options)
-        if isinstance(file, Path):  # the mock's answers are saved in memory
-            raise OSError(28, "No space left on device")
-
-    Path("out.png").write_bytes(b"old")
-    monkeypatch.setattr(Image.Image, "save", disk_full)
-    result = nexus("cleanup", "photo.png", "mask.png", "-o", "out.png")
-    assert result.exit_code == 1
-    assert result.stderr == "nexus: the output cannot be written: No space left on device\n"
-    assert Path("out.png").read_bytes() == b"old"
-    assert nexus.files() == {"out.png"}
-
-
-def test_a_link_keeps_pointing_at_the_file_it_names(nexus: Nexus) -> None:
-    Path("link.png").symlink_to("real.png")
-    assert nexus("cleanup", "photo.png", "mask.png", "-o", "link.png").exit_code == 0
-    assert Path("link.png").is_symlink()
-    assert Image.open("real.png").size == (40, 30)
-
-
 def test_status(nexus: Nexus) -> None:
     nexus.mock.models.remove("cleanup")
     result = nexus("status")
@@ -217,7 +116,7 @@ def test_status(nexus: Nexus) -> None:
     rows = [re.findall(r"[\w ]*\w", line) for line in result.stdout.splitlines()]
     states = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
     assert states["server"] == states["segment"] == "ready"
-    assert states["cleanup"] == "not ready"
+    assert states["cleanup"] == "not served"
     assert "Triton 2.51.0" in result.stdout
 
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import numpy as np
@@ -25,8 +25,7 @@ from nexus_client import (
     Unavailable,
 )
 
-if TYPE_CHECKING:
-    from conftest import FakeTriton
+from tests.unit.client.fakes import FakeTriton
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 QUICK = RetryPolicy(initial=0.02, maximum=0.1)

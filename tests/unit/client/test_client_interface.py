@@ -8,7 +8,7 @@ import inspect
 import pickle
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nexus_client
 import numpy as np
@@ -30,8 +30,7 @@ from nexus_client import (
     exceptions,
 )
 
-if TYPE_CHECKING:
-    from conftest import AsyncMockTransport, MockTransport
+from tests.unit.client.fakes import AsyncMockTransport, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from nexus_client.cli import app
 from PIL import Image
 from typer.testing import CliRunner
 
-if TYPE_CHECKING:
-    from conftest import AsyncMockTransport, MockTransport
+from tests.unit.client.fakes import AsyncMockTransport, MockTransport
 
 README = Path(__file__).parents[3] / "client" / "README.md"
 
@@ -29,8 +27,8 @@ def folder(
     mock: MockTransport, async_mock: AsyncMockTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nexus_client._client.GrpcTransport", lambda url: mock)
-    monkeypatch.setattr("nexus_client._async_client.AsyncGrpcTransport", lambda url: async_mock)
+    monkeypatch.setattr("nexus_client._client.GrpcTransport", lambda _: mock)
+    monkeypatch.setattr("nexus_client._async_client.AsyncGrpcTransport", lambda _: async_mock)
     Image.new("RGB", (640, 480), (90, 90, 90)).save("photo.jpg")
     return tmp_path
 
@@ -41,7 +39,8 @@ def test_the_guide_has_its_blocks() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_python_runs(folder: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("folder")
+def test_python_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(blocks("python")[number], f"README.md, block {number}", "exec"), {"__name__": "__main__"})
     if "print(" in blocks("python")[number]:
         assert capsys.readouterr().out

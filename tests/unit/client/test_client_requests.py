@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from nexus_client import Client, InvalidInput, ServerError
 
-if TYPE_CHECKING:
-    from conftest import MockTransport
+from tests.unit.client.fakes import MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)

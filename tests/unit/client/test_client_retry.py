@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -24,8 +24,7 @@ from nexus_client._caller import DEFAULT_RETRIES, Caller
 from nexus_client._requests import Request
 from nexus_client._runtime import finish
 
-if TYPE_CHECKING:
-    from conftest import AsyncMockTransport, MockTransport
+from tests.unit.client.fakes import AsyncMockTransport, MockTransport
 
 T = TypeVar("T")
 
@@ -33,7 +32,7 @@ REQUEST: Request[str] = Request("segment", {"image": np.array([[b"photo"]], np.o
 
 
 class FakeRuntime:
-    """A clock that moves by sleeping and by `pass_time`."""
+    """A clock that moves by sleeping, or by hand."""
 
     def __init__(self) -> None:
         self.time = 100.0
