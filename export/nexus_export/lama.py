@@ -1,0 +1,122 @@
+"""LaMa as a network: UINT8 image and mask in, UINT8 image out, and its export to ONNX."""
+
+import copy
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from nexus_export.lama_checkpoint import load_checkpoint, read_compact, write_compact
+from nexus_export.lama_generator import Generator, GeneratorConfig
+from nexus_export.lama_pyramid import pyramid_fill
+from nexus_export.template import fill, strip
+
+__all__ = [
+    "COMPACT_CONFIG",
+    "Generator",
+    "GeneratorConfig",
+    "LamaNetwork",
+    "complete",
+    "export_onnx",
+    "export_template",
+    "load_checkpoint",
+    "read_compact",
+    "write_compact",
+]
+
+COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
+"""The network of our own training: small enough for a laptop's processor."""
+
+
+def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -> Tensor:
+    """The generator's whole picture, before known pixels are put back.
+
+    Args:
+        image: FP32 [B, 3, H, W] in [0, 1].
+        mask: FP32 [B, 1, H, W], 1 in the hole, 0 elsewhere.
+        pyramid: feed the pyramid fill and add the output to it; otherwise feed a blanked hole.
+
+    Returns:
+        FP32 [B, 3, H, W], nominally in [0, 1].
+    """
+    if not pyramid:
+        return generator(torch.cat([image * (1.0 - mask), mask], dim=1))  # type: ignore[no-any-return]
+    smooth = pyramid_fill(image, mask)
+    return smooth + generator(torch.cat([smooth, mask], dim=1))  # type: ignore[no-any-return]
+
+
+class LamaNetwork(nn.Module):
+    """The exportable graph: normalisation, fill, compositing and rounding around a generator."""
+
+    def __init__(self, generator: Generator, pyramid: bool) -> None:
+        super().__init__()
+        self.generator = generator
+        self.pyramid = pyramid
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Fill the hole.
+
+        Args:
+            image: UINT8 [B, H, W, 3], RGB; H and W multiples of 8, at least 16.
+            mask: UINT8 [B, H, W, 1]; nonzero marks the hole.
+
+        Returns:
+            UINT8 [B, H, W, 3]; outside the hole byte-identical to ``image``.
+        """
+        pixels = image.permute(0, 3, 1, 2).float()
+        hole = mask.permute(0, 3, 1, 2).float().clamp(max=1.0)
+        painted = complete(self.generator, pixels / 255.0, hole, self.pyramid)
+        # Integers up to 255 are exact in FP32, so this blend with a 0/1 mask leaves known pixels exact.
+        rounded = (painted.clamp(0.0, 1.0) * 255.0).round()
+        filled = pixels * (1.0 - hole) + rounded * hole
+        return filled.to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def export_template(network: LamaNetwork) -> onnx.ModelProto:
+    """The graph of ``network`` without its weights: inputs image, mask, output filled; B, H and W dynamic.
+
+    Weights keep the names of ``network.state_dict()``; see ``nexus_export.template``.
+    """
+    network = copy.deepcopy(network).eval()
+    network.generator.matrix_dft = True
+    # The exporter merges equal tensors, as those of fresh norms are, and drops all names but one.
+    with torch.no_grad():
+        for tensor in [*network.parameters(), *network.buffers()]:
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.0)
+    # Not square, so that no axis can be mistaken for the other while tracing.
+    image = torch.zeros(1, 64, 96, 3, dtype=torch.uint8)
+    mask = torch.zeros(1, 64, 96, 1, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The exporter announces its successor, which renames weights.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            network,
+            (image, mask),
+            str(path),
+            input_names=["image", "mask"],
+            output_names=["filled"],
+            dynamic_axes={
+                name: {0: "batch", 1: "height", 2: "width"} for name in ("image", "mask", "filled")
+            },
+            opset_version=17,
+            dynamo=False,
+            do_constant_folding=False,
+            # EVAL would fold batch normalisation into convolutions and rename their weights.
+            training=torch.onnx.TrainingMode.PRESERVE,
+        )
+        return strip(onnx.load(str(path)))
+
+
+def export_onnx(network: LamaNetwork, path: Path) -> None:
+    """Write ``network`` with its weights as ONNX; see ``export_template`` for its inputs and outputs."""
+    weights = {
+        name: tensor.detach().cpu().numpy()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    onnx.save(fill(export_template(network), weights), str(path))
