@@ -1,0 +1,1 @@
+"""Training of the networks whose weights this project makes itself."""

@@ -1,0 +1,78 @@
+"""LaMa's training losses and its patch discriminator (Suvorov et al. 2021, section 3.2).
+
+The paper's perceptual loss is left out: it needs a network trained for segmentation on data that this
+project does not have. Reconstruction inside the hole, which the paper leaves to that loss, takes its place.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PatchDiscriminator(nn.Module):
+    """Judges overlapping patches (Isola et al. 2017), on image and mask."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        channels = [4, width, width * 2, width * 4, width * 4]
+        # No normalisation: the gradient penalty regularises, and each sample is judged by itself.
+        self.layers = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, kernel_size=4, stride=2 if index < 3 else 1, padding=2)
+            for index, (inputs, outputs) in enumerate(pairwise(channels))
+        )
+        self.head = nn.Conv2d(channels[-1], 1, kernel_size=4, padding=2)
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits [B, 1, h, w] (positive: real) and the features of every layer.
+
+        Args:
+            image: FP32 [B, 3, H, W] in [0, 1].
+            mask: FP32 [B, 1, H, W], 1 in the hole.
+        """
+        x = torch.cat([image * 2.0 - 1.0, mask], dim=1)
+        features = []
+        for layer in self.layers:
+            x = functional.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.head(x), features
+
+
+def reconstruction(
+    painted: Tensor, image: Tensor, mask: Tensor, hole_weight: float, known_weight: float
+) -> Tensor:
+    """Mean absolute error of [B, 3, H, W], hole and known pixels averaged apart and weighted."""
+    error = (painted - image).abs()
+    known = 1.0 - mask
+    hole_error = (error * mask).sum() / (mask.sum() * 3)
+    known_error = (error * known).sum() / (known.sum() * 3)
+    return hole_weight * hole_error + known_weight * known_error
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+    """Non-saturating loss; patches of the fake that touch no hole are real pixels and count as real."""
+    touched = functional.adaptive_max_pool2d(mask, fake.shape[-2:])
+    on_fake = functional.softplus(fake) * touched + functional.softplus(-fake) * (1.0 - touched)
+    return functional.softplus(-real).mean() + on_fake.mean()
+
+
+def generator_adversarial(fake: Tensor, mask: Tensor) -> Tensor:
+    """Non-saturating loss over the patches that touch a hole."""
+    touched = functional.adaptive_max_pool2d(mask, fake.shape[-2:])
+    return (functional.softplus(-fake) * touched).sum() / touched.sum()
+
+
+def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Mean absolute difference of the discriminator's features (Wang et al. 2018), averaged over layers."""
+    return torch.stack(
+        [(r.detach() - f).float().abs().mean() for r, f in zip(real, fake, strict=True)]
+    ).mean()
+
+
+def gradient_penalty(discriminator: PatchDiscriminator, image: Tensor, mask: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018): squared gradient of the real logits with respect to the image."""
+    image = image.detach().requires_grad_()
+    logits, _ = discriminator(image, mask)
+    (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()

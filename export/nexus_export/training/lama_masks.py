@@ -1,0 +1,87 @@
+"""Random holes for LaMa: brush strokes, boxes, object outlines and thin lines.
+
+Strokes and boxes follow Suvorov et al. 2021 (arXiv:2109.07161, section 3.3 and its large-mask settings),
+scaled to the crop; outlines and thin lines are ours, for objects that are removed and for wires.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.uint8]
+"""[size, size], 1 in the hole."""
+
+LARGEST_SHARE = 0.5
+"""Holes over more than this share of a crop leave too little to learn from."""
+
+
+def strokes(rng: np.random.Generator, size: int) -> Mask:
+    """One to four bent brush strokes, as of someone painting over an object."""
+    mask = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(1, 5)):
+        x, y = rng.integers(0, size, 2)
+        width = int(rng.uniform(0.04, 0.3) * size)
+        for turn in range(rng.integers(1, 6)):
+            angle = rng.uniform(0, 4) + (np.pi if turn % 2 else 0)
+            length = rng.uniform(0.05, 0.5) * size
+            end_x = int(np.clip(x + length * np.sin(angle), 0, size))
+            end_y = int(np.clip(y + length * np.cos(angle), 0, size))
+            cv2.line(mask, (int(x), int(y)), (end_x, end_y), 1, max(width, 2))
+            x, y = end_x, end_y
+    return mask
+
+
+def boxes(rng: np.random.Generator, size: int) -> Mask:
+    """One to four rectangles."""
+    mask = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(1, 5)):
+        width, height = rng.uniform(0.08, 0.5, 2) * size
+        x, y = rng.uniform(0, size - width), rng.uniform(0, size - height)
+        mask[int(y) : int(y + height), int(x) : int(x + width)] = 1
+    return mask
+
+
+def outlines(rng: np.random.Generator, size: int) -> Mask:
+    """One or two closed outlines, smooth to jagged: what a segmentation of an object looks like."""
+    mask = np.zeros((size, size), np.uint8)
+    turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    for _ in range(rng.integers(1, 3)):
+        radius = np.ones_like(turn)
+        for frequency in range(1, 7):
+            radius += rng.normal(0, 0.35 / frequency) * np.cos(frequency * turn + rng.uniform(0, 2 * np.pi))
+        radius = np.maximum(radius, 0.15) * rng.uniform(0.06, 0.24) * size
+        stretch = rng.uniform(0.6, 1.6)
+        centre = rng.uniform(0.15, 0.85, 2) * size
+        points = np.stack([radius * np.cos(turn) * stretch, radius * np.sin(turn) / stretch], axis=1) + centre
+        cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+    return mask
+
+
+def thin_lines(rng: np.random.Generator, size: int) -> Mask:
+    """Wires, scratches and lettering: up to a dozen lines of a few pixels."""
+    mask = np.zeros((size, size), np.uint8)
+    for _ in range(rng.integers(2, 13)):
+        start, end = rng.integers(0, size, 2), rng.integers(0, size, 2)
+        cv2.line(
+            mask, (int(start[0]), int(start[1])), (int(end[0]), int(end[1])), 1, int(rng.integers(2, 10))
+        )
+    return mask
+
+
+_KINDS: tuple[tuple[Callable[[np.random.Generator, int], Mask], float], ...] = (
+    (strokes, 0.35),
+    (boxes, 0.2),
+    (outlines, 0.35),
+    (thin_lines, 0.1),
+)
+
+
+def random_mask(rng: np.random.Generator, size: int) -> Mask:
+    """One hole of a random kind: at least a pixel, at most ``LARGEST_SHARE`` of the crop."""
+    while True:
+        kind = rng.choice(len(_KINDS), p=[share for _, share in _KINDS])
+        mask = _KINDS[kind][0](rng, size)
+        if 0 < mask.mean() <= LARGEST_SHARE:
+            return mask

@@ -1,0 +1,90 @@
+"""Photos for training: decoded once, kept as bytes, cropped at random scales."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus_export.errors import BuildError
+from nexus_export.training.lama_masks import random_mask
+
+Photo = NDArray[np.uint8]
+"""[H, W, 3], RGB."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+HELD_OUT = (
+    "astronaut",
+    "coffee",
+    "chelsea",
+    "rocket",
+    "Bridge_by_Sander_Klootwijk",
+    "picosdeeuropa_by_Aitzol_Berasategi",
+    "Dragonfly_by_Bolly",
+    "Wine_by_Jakkub_Mede",
+)
+"""File stems that are never trained on: the quality figures are measured on them."""
+
+LONGEST_SIDE = 2048
+"""Photos are kept at most this large; more is detail that no crop scale uses."""
+
+
+def load_photos(folders: Sequence[Path]) -> list[Photo]:
+    """Every photo under ``folders`` except the held-out ones, in a fixed order.
+
+    Raises:
+        BuildError: there is none.
+    """
+    paths = sorted(
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.stem not in HELD_OUT
+    )
+    photos = []
+    for path in paths:
+        decoded = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if decoded is not None:
+            photos.append(_shrink(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), LONGEST_SIDE))
+    if not photos:
+        raise BuildError(
+            "No photo was found to train on; name a folder of JPEG, PNG or WebP files with --photos."
+        )
+    return photos
+
+
+def _shrink(photo: NDArray[np.uint8], longest: int) -> Photo:
+    scale = longest / max(photo.shape[:2])
+    if scale >= 1.0:
+        return photo
+    height, width = (round(side * scale) for side in photo.shape[:2])
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def random_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
+    """A [size, size, 3] crop at a random scale between the whole short side and native, maybe mirrored."""
+    shortest = min(photo.shape[:2])
+    # Log-uniform: half, quarter and native scale are equally likely, as photos of every size are.
+    window = int(np.exp(rng.uniform(np.log(min(size, shortest)), np.log(shortest))))
+    y = int(rng.integers(0, photo.shape[0] - window + 1))
+    x = int(rng.integers(0, photo.shape[1] - window + 1))
+    crop = cv2.resize(photo[y : y + window, x : x + window], (size, size), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    return np.ascontiguousarray(crop, dtype=np.uint8)
+
+
+def random_batch(
+    photos: Sequence[Photo], seed: int, step: int, batch: int, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images [batch, size, size, 3] and masks [batch, size, size, 1]; a function of seed and step alone.
+
+    So a resumed run sees exactly what an unbroken one would have seen.
+    """
+    rng = np.random.default_rng((seed, step))
+    chosen = rng.integers(0, len(photos), batch)
+    crops = np.stack([random_crop(rng, photos[index], size) for index in chosen])
+    masks = np.stack([random_mask(rng, size) for _ in range(batch)])
+    return crops, masks[..., None]
