@@ -67,7 +67,7 @@ def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) 
                 f"{list(expected[tensor.name])}; use the checkpoint that the template was exported for."
             )
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weight, dtype=dtype), tensor.name))
+        tensor.CopyFrom(numpy_helper.from_array(weight.astype(dtype), tensor.name))
     return model
 
 
