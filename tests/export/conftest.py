@@ -1,0 +1,86 @@
+"""Built networks and real photos for the export tests; files are downloaded once, into build/cache."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from nexus_export import networks
+from nexus_export.sam_encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
+from nexus_export.sources import MOBILE_SAM_ENCODER, PinnedFile, fetch
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "cache"
+PHOTOS = ("astronaut", "chelsea", "coffee")
+
+
+@pytest.fixture(scope="session")
+def published() -> Callable[[PinnedFile], Path]:
+    """The path of a pinned file, downloaded if need be."""
+    return lambda file: fetch(file, CACHE, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The path of a network built in this session, by name."""
+    repository = tmp_path_factory.mktemp("repository")
+
+    def build(name: str) -> Path:
+        network = networks.NETWORKS[name]
+        path = networks.artifact(network, repository)
+        return path if path.is_file() else networks.build(network, repository, CACHE, lambda _: None)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def open_session() -> Callable[[Path], onnxruntime.InferenceSession]:
+    """A file's onnxruntime session on the CPU."""
+    options = onnxruntime.SessionOptions()
+    # Memory patterns cost the encoder half a gigabyte at a batch of 4, and these tests no time.
+    options.enable_mem_pattern = False
+    return lambda path: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[[str], Image.Image]:
+    """A photo of demo/photos, by name."""
+    return lambda name: Image.open(ROOT / "demo" / "photos" / f"{name}.jpg").convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def letterboxed(photo: Callable[[str], Image.Image]) -> dict[str, NDArray[np.uint8]]:
+    """The photos scaled to a longest side of 1024, as SAM does before it pads: UINT8 [h,w,3]."""
+    scaled = {}
+    for name in PHOTOS:
+        image = photo(name)
+        scale = IMAGE_SIZE / max(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        scaled[name] = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    return scaled
+
+
+@pytest.fixture(scope="session")
+def sam_planes(letterboxed: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+    """The photos after SAM's published preprocessing (`Sam.preprocess`): FP32 [1,3,1024,1024]."""
+    planes = {}
+    for name, pixels in letterboxed.items():
+        height, width, _ = pixels.shape
+        planes[name] = np.zeros((1, 3, IMAGE_SIZE, IMAGE_SIZE), np.float32)
+        normalised = (pixels - np.array(PIXEL_MEAN, np.float32)) / np.array(PIXEL_STD, np.float32)
+        planes[name][0, :, :height, :width] = normalised.transpose(2, 0, 1)
+    return planes
+
+
+@pytest.fixture(scope="session")
+def embeddings(
+    sam_planes: dict[str, NDArray[np.float32]],
+    published: Callable[[PinnedFile], Path],
+    open_session: Callable[[Path], onnxruntime.InferenceSession],
+) -> dict[str, NDArray[np.float32]]:
+    """The photos' embeddings by the published encoder: FP32 [1,256,64,64]."""
+    session = open_session(published(MOBILE_SAM_ENCODER))
+    return {name: session.run(None, {"input": planes})[0] for name, planes in sam_planes.items()}
