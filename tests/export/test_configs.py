@@ -1,0 +1,93 @@
+"""Every network's config.pbtxt against the inputs and outputs that its artifact really has."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from google.protobuf import text_format
+from nexus_export.networks import NETWORKS
+from onnx import TensorProto
+from tritonclient.grpc import model_config_pb2
+
+ROOT = Path(__file__).parents[2]
+
+TYPES = {
+    model_config_pb2.TYPE_UINT8: TensorProto.UINT8,
+    model_config_pb2.TYPE_FP32: TensorProto.FLOAT,
+}
+
+Tensor = tuple[str, int, list[int]]
+
+
+def _config(name: str) -> Any:
+    text = (ROOT / "model_repository" / name / "config.pbtxt").read_text()
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def _declared(tensors: Any) -> list[Tensor]:
+    """Name, ONNX type and dims of a config's tensors; the batch, which a config leaves out, is -1."""
+    return sorted((tensor.name, TYPES[tensor.data_type], [-1, *tensor.dims]) for tensor in tensors)
+
+
+def _actual(values: Any) -> list[Tensor]:
+    """Name, ONNX type and dims of a graph's tensors; a dynamic axis is -1."""
+    return sorted(
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [-1 if dim.dim_param else dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_config_describes_the_artifact(name: str, artifact: Callable[[str], Path]) -> None:
+    config, graph = _config(name), onnx.load(str(artifact(name))).graph
+    assert config.name == name
+    assert config.max_batch_size >= 4
+    assert _declared(config.input) == _actual(graph.input)
+    assert _declared(config.output) == _actual(graph.output)
+    # One axis name for the batch: rows stay together from every input to every output.
+    batches = {value.type.tensor_type.shape.dim[0].dim_param for value in [*graph.input, *graph.output]}
+    assert len(batches) == 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_artifact_decides_the_engine(name: str) -> None:
+    config = _config(name)
+    assert (config.backend, config.platform, config.default_model_filename) == ("", "", "")
+    # KIND_AUTO takes a GPU where there is one.
+    [group] = config.instance_group
+    assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_AUTO)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_queue_is_bounded_and_times_out(name: str) -> None:
+    config = _config(name)
+    queue = config.dynamic_batching.default_queue_policy
+    assert config.max_batch_size <= queue.max_queue_size <= 64
+    assert queue.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert 0 < queue.default_timeout_microseconds <= 60_000_000
+    assert queue.allow_timeout_override
+    # Waiting for company may not be felt.
+    assert 0 < config.dynamic_batching.max_queue_delay_microseconds <= 5000
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_warm_up_covers_every_input(name: str) -> None:
+    config = _config(name)
+    [warm_up] = config.model_warmup
+    inputs = {tensor.name: tensor for tensor in config.input}
+    assert warm_up.inputs.keys() == inputs.keys()
+    for key, value in warm_up.inputs.items():
+        assert value.data_type == inputs[key].data_type
+        dims = list(zip(value.dims, inputs[key].dims, strict=True))
+        assert all(given > 0 and wanted in (given, -1) for given, wanted in dims)
+
+
+def test_only_the_encoder_is_cached() -> None:
+    cached = [name for name in NETWORKS if _config(name).response_cache.enable]
+    assert cached == ["sam_encoder"]
