@@ -17,7 +17,7 @@ from ._results import Status
 from ._retry import RetryPolicy
 from ._runtime import Runtime
 from ._transport import AsyncTransport
-from .exceptions import DeadlineExceeded, InvalidInput, NotDeployed, Unavailable
+from .exceptions import DeadlineExceeded, InvalidInput, NotDeployed, ServerError, Unavailable
 
 T = TypeVar("T")
 
@@ -86,11 +86,16 @@ class Caller:
     async def _attempt(self, model: str, inputs: Tensors, deadline: float) -> Tensors:
         try:
             return await self.transport.infer(model, inputs, self._left(deadline))
-        except NotDeployed:
-            # A server that is starting or stopping says NOT_FOUND too, of models it does serve.
-            ready = await self.transport.ready(self._left(deadline))
-            if ready and not await self.transport.model_ready(model, self._left(deadline)):
-                raise NotDeployed(f"{self._address} does not serve {model!r}: deploy that pipeline") from None
+        except (NotDeployed, ServerError) as error:
+            # A server that is starting or stopping also says NOT_FOUND of models it does serve, and INTERNAL
+            # when a pipeline could not reach its networks any more.
+            if await self.transport.ready(self._left(deadline)):
+                if isinstance(error, ServerError):
+                    raise
+                if not await self.transport.model_ready(model, self._left(deadline)):
+                    raise NotDeployed(
+                        f"{self._address} does not serve {model!r}: deploy that pipeline"
+                    ) from None
             raise Unavailable("the server is starting or stopping") from None
 
     async def status(self, timeout: float | None) -> Status:

@@ -169,9 +169,8 @@ def status(context: typer.Context, url: UrlOption = None, timeout: TimeoutOption
     connection = Connection.of(context, url, timeout)
     with session(connection) as client:
         now = client.status()
-        table = Table(
-            title=f"{connection.url}, Triton {now.version}" if now.live else f"{connection.url}: no answer"
-        )
+        typer.echo(f"{connection.url}  " + (f"Triton {now.version}" if now.live else "no answer"))
+        table = Table()
         table.add_column("what")
         table.add_column("state")
         table.add_row("server", "ready" if now.ready else "live, not ready" if now.live else "not live")

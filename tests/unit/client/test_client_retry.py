@@ -168,6 +168,15 @@ def test_not_found_from_a_server_that_is_stopping_is_retried(
     assert len(mock.calls) == 3
 
 
+def test_a_failure_inside_a_server_that_is_stopping_is_retried(
+    mock: MockTransport, async_mock: AsyncMockTransport, runtime: FakeRuntime
+) -> None:
+    mock.is_ready = False
+    mock.faults = [ServerError("sam_encoder failed")]
+    assert call(caller(async_mock, runtime)) == "read"
+    assert len(mock.calls) == 2
+
+
 def test_not_found_for_a_model_that_is_ready_by_now_is_retried(
     mock: MockTransport, async_mock: AsyncMockTransport, runtime: FakeRuntime
 ) -> None:
