@@ -11,13 +11,19 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Bool, UInt8
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
+# The longest side that a JPEG can have. A PNG may be longer, but libpng and OpenCV refuse to write it again.
+MAX_SIDE = 65_535
+# Every scan of a progressive JPEG passes over all pixels, even one of a few bytes; encoders write about ten.
+MAX_SCANS = 100
+# A PNG has one, of which Pillow would unpack any number; the rest is room for these four bytes turning up in data.
+MAX_PROFILES = 8
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 # Compressed text and colour profiles inside a PNG are unpacked before its pixels are looked at: keep them small.
@@ -25,6 +31,17 @@ PngImagePlugin.MAX_TEXT_CHUNK = 2**20
 PngImagePlugin.MAX_TEXT_MEMORY = 2**20
 # The limit on pixels is ours, one sentence for every format; Pillow would only warn up to twice its own.
 Image.MAX_IMAGE_PIXELS = None
+
+# What undoes each EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # On a 512 x 512 photo: 15 ms where zlib's usual level 6 takes 106 ms, and a file no larger.
 _PNG_SPEED = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
@@ -54,7 +71,8 @@ def decode_photo(data: bytes, what: str = "image") -> Photo:
     """
     upright = _open(data, what)
     if not _has_alpha(upright):
-        return Photo(np.asarray(_to_8_bit(upright).convert("RGB")))
+        opaque = _to_8_bit(upright)
+        return Photo(np.asarray(opaque if opaque.mode == "RGB" else opaque.convert("RGB")))
     rgba = np.asarray(upright.convert("RGBA"))
     alpha = np.ascontiguousarray(rgba[..., 3])
     return Photo(np.ascontiguousarray(rgba[..., :3]), None if (alpha == 255).all() else alpha)
@@ -65,12 +83,7 @@ def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
 
     Transparent pixels of a mask count as black. Raises BadInput, also for a mask that selects nothing or everything.
     """
-    upright = _open(data, what)
-    if upright.size != size:
-        raise BadInput(
-            f"the {what} is {upright.width} x {upright.height} pixels but the image is {size[0]} x {size[1]}; "
-            "they must be the same size."
-        )
+    upright = _open(data, what, size)
     if _has_alpha(upright):
         grey, alpha = upright.convert("LA").split()
         selected = np.minimum(np.asarray(grey), np.asarray(alpha)) > 127
@@ -91,12 +104,14 @@ def encode_png(pixels: UInt8) -> bytes:
     return cv2.imencode(".png", pixels, _PNG_SPEED)[1].tobytes()
 
 
-def _open(data: bytes, what: str) -> Image.Image:
-    """Decode `data`, upright; every fault of the file becomes a BadInput."""
+def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.Image:
+    """Decode `data`, upright, of the given `size` if any; every fault of the file becomes a BadInput."""
     if not data:
         raise BadInput(f"the {what} is empty.")
     if len(data) > MAX_BYTES:
         raise BadInput(f"the {what} has {len(data)} bytes; at most {MAX_BYTES} are accepted.")
+    if data.count(b"iCCP") > MAX_PROFILES:
+        raise BadInput(f"the {what} holds more than {MAX_PROFILES} colour profiles; save it anew.")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's plugins raise whatever a malformed header leads them to
@@ -107,13 +122,46 @@ def _open(data: bytes, what: str) -> Image.Image:
             raise BadInput(
                 f"the {what} is {width} x {height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are accepted."
             )
+        if max(width, height) > MAX_SIDE:
+            raise BadInput(f"the {what} is {width} x {height} pixels; a side may have at most {MAX_SIDE}.")
         if min(width, height) < 1:
             raise BadInput(f"the {what} has no pixels.")
+        # Inside a scan the byte ff is always followed by 00, so that what is counted here is markers.
+        if picture.format != "PNG" and data.count(b"\xff\xda") > MAX_SCANS:
+            raise BadInput(f"the {what} is a JPEG of more than {MAX_SCANS} scans; save it anew.")
+        # Before decoding, but a PNG's orientation may follow its pixels.
+        if size and sorted(size) != sorted(picture.size):
+            raise _unequal(what, picture.size, size)
         try:
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            if picture.mode == "P" and picture.palette is None:
+                raise ValueError("no palette")
         except Exception as error:  # as above, for malformed data behind a good header
             raise BadInput(f"the {what} is damaged: its {picture.format} data cannot be decoded.") from error
+        turn = _turn(picture)
+    upright = picture if turn is None else picture.transpose(turn)
+    if size and upright.size != size:
+        raise _unequal(what, upright.size, size)
+    return upright
+
+
+def _unequal(what: str, size: tuple[int, int], photo: tuple[int, int]) -> BadInput:
+    return BadInput(
+        f"the {what} is {size[0]} x {size[1]} pixels but the image is {photo[0]} x {photo[1]}; "
+        "they must be the same size."
+    )
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """How to bring `picture` upright by its EXIF orientation; metadata that cannot be read say nothing.
+
+    Not ImageOps.exif_transpose, which also writes the metadata anew and so fails on pictures whose other tags
+    are broken, and which copies a picture that is upright already.
+    """
+    try:
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # its parser raises whatever malformed metadata lead it to
+        return None
 
 
 def _has_alpha(picture: Image.Image) -> bool:
