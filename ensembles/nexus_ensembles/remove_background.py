@@ -15,6 +15,7 @@ from nexus_ensembles.networks import Float32, Networks, UInt8
 SIDE = 320
 TRANSPARENT = "transparent"
 Colour = tuple[int, int, int]
+_NOT_A_COLOUR = 'background is not a colour: give "transparent", a CSS name such as "white", or #rrggbb.'
 
 
 async def run(networks: Networks, *, image: bytes, background: bytes = b"white") -> dict[str, Any]:
@@ -32,17 +33,17 @@ async def run(networks: Networks, *, image: bytes, background: bytes = b"white")
 
 def parse_background(background: bytes) -> Colour | None:
     """The RGB colour, or None for transparent; raises BadInput."""
-    text = background[:65].decode("utf-8", errors="replace").strip().lower()
+    text = background.decode("utf-8", errors="replace").strip().lower()
     if text == TRANSPARENT:
         return None
     try:
         colour = ImageColor.getrgb(text)
-    except ValueError as error:
-        raise BadInput(
-            'background is not a colour: give "transparent", a CSS colour name such as "white", or #rrggbb.'
-        ) from error
+    except ValueError as error:  # also for more than 100 characters
+        raise BadInput(_NOT_A_COLOUR) from error
     if len(colour) == 4:
         raise BadInput('background must be an opaque colour or "transparent".')
+    if not all(0 <= level <= 255 for level in colour):  # Pillow admits rgb(999, 0, 0)
+        raise BadInput(_NOT_A_COLOUR)
     return colour
 
 
