@@ -38,11 +38,13 @@ def serve(options: argparse.Namespace) -> None:
                 f"the embedded tritonserver {triton.EMBEDDED_VERSION} has known security holes and serves loopback "
                 f"addresses only, not {host}; use the vendor's image to serve a network."
             )
-        settings = Settings(host, options.grpc_port, options.http_port, options.metrics_port, options.cache_bytes)
+        settings = Settings(
+            host, options.grpc_port, options.http_port, options.metrics_port, options.cache_bytes
+        )
         for port in (settings.grpc_port, settings.http_port, settings.metrics_port):
             _check_free(host, port)
-        linked = repository.link(options.models, list(models.ready), runtime / "models")
-        asyncio.run(Supervisor(found, linked, models, settings).run())
+        assembled = repository.assemble(options.models, models.ready, runtime / "models")
+        asyncio.run(Supervisor(found, assembled, models, settings).run())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,11 +54,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--models", type=Path, default=Path("model_repository"), help="the model repository")
-    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1 when embedded, else 0.0.0.0)")
+    parser.add_argument(
+        "--host", help="address to listen on (default: 127.0.0.1 when embedded, else 0.0.0.0)"
+    )
     parser.add_argument("--grpc-port", type=int, default=8001, help="port of the gRPC endpoint")
     parser.add_argument("--http-port", type=int, default=8000, help="port of the HTTP endpoint")
     parser.add_argument("--metrics-port", type=int, default=8002, help="port of the Prometheus metrics")
-    parser.add_argument("--cache-bytes", type=int, default=256 * 2**20, help="memory for cached image embeddings")
+    parser.add_argument(
+        "--cache-bytes", type=int, default=256 * 2**20, help="memory for cached image embeddings"
+    )
     return parser
 
 
@@ -73,4 +79,6 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ServerError(f"port {port} of {host} cannot be used ({error.strerror}); choose another.") from error
+            raise ServerError(
+                f"port {port} of {host} cannot be used ({error.strerror}); choose another."
+            ) from error

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import psutil
 import tritonclient.grpc.aio as grpc
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
-
-from nexus_server.repository import ModelConfig
 
 # A model is taken for hung when it answers no probe for so long and has executed nothing else meanwhile.
 PROBE_TIMEOUT_S = 30.0
@@ -41,7 +40,7 @@ class StubWatch:
 
 
 class Prober:
-    """Sends every model a real inference.
+    """Sends a real inference to every model that has answered none since the last look.
 
     A pipeline gets empty inputs: that its own code answers INVALID_ARGUMENT shows that it runs. A network gets
     zeros. A model with a response cache is left to `StubWatch`: its second probe would be answered by the cache,
@@ -51,31 +50,37 @@ class Prober:
     def __init__(self, client: grpc.InferenceServerClient, models: dict[str, ModelConfig]) -> None:
         self._client = client
         self._models = {name: config for name, config in models.items() if not config.response_cache.enable}
+        self._answered = dict.fromkeys(self._models, 0)
 
     async def failures(self) -> list[str]:
         """One sentence for each model that does not serve; empty when all is well."""
-        found = await asyncio.gather(*(self._probe(name, config) for name, config in self._models.items()))
+        found = await asyncio.gather(*(self._look(name, config) for name, config in self._models.items()))
         return [sentence for sentence in found if sentence]
 
-    async def _probe(self, name: str, config: ModelConfig) -> str | None:
-        before = await self._executions(name)
+    async def _look(self, name: str, config: ModelConfig) -> str | None:
+        answered, self._answered[name] = self._answered[name], await self._count(name)
+        if self._answered[name] != answered:
+            return None
         try:
             await self._client.infer(name, probe_inputs(config), client_timeout=PROBE_TIMEOUT_S)
         except InferenceServerException as error:
             status, message = str(error.status() or ""), str(error.message() or "")
             if "Stub process" in message or "INTERNAL" in status:
                 return f"{name} does not serve ({message.splitlines()[0][:120]})"
-            if "DEADLINE" in status and await self._executions(name) == before:
+            if "DEADLINE" in status and await self._count(name) == self._answered[name]:
                 return f"{name} has answered nothing for {PROBE_TIMEOUT_S:g} s"
             # INVALID_ARGUMENT is a pipeline at work; UNAVAILABLE and others are a full queue or a busy model
+        else:
+            self._answered[name] = await self._count(name)
         return None
 
-    async def _executions(self, name: str) -> int:
+    async def _count(self, name: str) -> int:
+        """How many requests `name` has answered with success."""
         try:
             statistics = await self._client.get_inference_statistics(name, client_timeout=PROBE_TIMEOUT_S)
         except InferenceServerException:
             return -1
-        return int(statistics.model_stats[0].execution_count)
+        return int(statistics.model_stats[0].inference_stats.success.count)
 
 
 def probe_inputs(config: ModelConfig) -> list[grpc.InferInput]:
@@ -86,7 +91,9 @@ def probe_inputs(config: ModelConfig) -> list[grpc.InferInput]:
             continue
         shape = [1, *(PROBE_DIM if dim < 0 else dim for dim in item.dims)]
         dtype = _DTYPES[_type_name(item)]
-        array: np.ndarray[Any, Any] = np.full(shape, b"", dtype) if dtype is np.object_ else np.zeros(shape, dtype)
+        array: np.ndarray[Any, Any] = (
+            np.full(shape, b"", dtype) if dtype is np.object_ else np.zeros(shape, dtype)
+        )
         tensor = grpc.InferInput(item.name, shape, np_to_triton_dtype(dtype))
         tensor.set_data_from_numpy(array)
         inputs.append(tensor)
@@ -100,11 +107,11 @@ def _type_name(item: Any) -> str:
 def _label(process: psutil.Process) -> str:
     """A stub's command line names its model's instance; fall back to the program's name."""
     words = [word for word in process.cmdline() if word.endswith(".py")]
-    return words[0] if words else process.name()
+    return str(words[0] if words else process.name())
 
 
 def _is_alive(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

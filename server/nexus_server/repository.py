@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from nexus_server.errors import ServerError
 
-ARTIFACTS = ("model.plan", "model.onnx")
-ModelConfig = model_config_pb2.ModelConfig
+# The artifact decides the engine: the file in a network's version folder, in the order of preference, and its backend.
+ENGINES = {"model.plan": "tensorrt", "model.onnx": "onnxruntime"}
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Repository:
 def scan(folder: Path) -> Repository:
     """Read every config.pbtxt below `folder`.
 
-    A network is ready when its version folder holds an artifact; a pipeline when the networks that its config's
-    parameter `networks` lists are. Raises ServerError for a folder without models and for a malformed config.
+    A network is ready when its version folder holds an artifact, which completes its config with a backend; a
+    pipeline is ready when the networks that its config's parameter `networks` lists are. Raises ServerError for a
+    folder without models and for a malformed config.
     """
     configs = {path.parent.name: _read(path) for path in sorted(folder.glob("*/config.pbtxt"))}
     if not configs:
@@ -36,14 +37,18 @@ def scan(folder: Path) -> Repository:
     for name, config in configs.items():
         if config.backend == "python":
             continue
-        if any((folder / name / "1" / artifact).exists() for artifact in ARTIFACTS):
+        artifact = next((file for file in ENGINES if (folder / name / "1" / file).exists()), None)
+        if artifact:
+            config.backend, config.default_model_filename = ENGINES[artifact], artifact
             ready[name] = config
         else:
             missing[name] = f"not built; run: nexus-export build {name}"
     for name, config in configs.items():
         if config.backend != "python":
             continue
-        absent = [network for network in config.parameters["networks"].string_value.split() if network not in ready]
+        absent = [
+            network for network in config.parameters["networks"].string_value.split() if network not in ready
+        ]
         if absent:
             missing[name] = f"needs {', '.join(absent)}"
         else:
@@ -53,16 +58,21 @@ def scan(folder: Path) -> Repository:
     return Repository(ready, missing)
 
 
-def link(folder: Path, names: list[str], into: Path) -> Path:
-    """Make the repository that Triton loads: links to the named models of `folder`, below `into`."""
-    into.mkdir()
-    for name in names:
-        (into / name).symlink_to((folder / name).resolve())
+def assemble(folder: Path, models: dict[str, ModelConfig], into: Path) -> Path:
+    """Make the repository that Triton loads: the completed configs, and links to the version folders of `folder`.
+
+    With complete configs Triton need not start every model once more to ask it for what is missing.
+    """
+    for name, config in models.items():
+        (into / name).mkdir(parents=True)
+        (into / name / "config.pbtxt").write_text(text_format.MessageToString(config))
+        (into / name / "1").symlink_to((folder / name / "1").resolve())
     return into
 
 
 def _read(path: Path) -> ModelConfig:
     try:
-        return text_format.Parse(path.read_text(), ModelConfig())
+        config: ModelConfig = text_format.Parse(path.read_text(), ModelConfig())
+        return config
     except text_format.ParseError as error:
         raise ServerError(f"{path} is not a model configuration ({error}); mend or remove it.") from error

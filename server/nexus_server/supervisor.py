@@ -22,6 +22,8 @@ from nexus_server.triton import Triton
 
 START_TIMEOUT_S = 300.0
 DRAIN_TIMEOUT_S = 30
+# What a broken server gets to finish requests of its healthy models; with a dead stub it never exits by itself.
+BROKEN_TIMEOUT_S = 3
 WATCH_INTERVAL_S = 0.5
 PROBE_INTERVAL_S = 5.0
 # A server that dies this often before it was once ready will not come up by itself.
@@ -40,7 +42,7 @@ class Settings:
 
 
 class Supervisor:
-    """Starts `triton` on the linked repository at `models`, and keeps it serving until told to stop."""
+    """Starts `triton` on the assembled repository at `models`, and keeps it serving until told to stop."""
 
     def __init__(self, triton: Triton, models: Path, repository: Repository, settings: Settings) -> None:
         self._triton = triton
@@ -77,7 +79,12 @@ class Supervisor:
         stubs: list[int] = []
         try:
             if not await self._ready(process, client):
-                return False, f"it exited with status {process.returncode}" if process.returncode else "it never got ready"
+                return (
+                    False,
+                    f"it exited with status {process.returncode}"
+                    if process.returncode
+                    else "it never got ready",
+                )
             watch = StubWatch(process.pid)
             stubs = watch.pids
             await self._announce(client)
@@ -138,7 +145,9 @@ class Supervisor:
         if process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), DRAIN_TIMEOUT_S + 5 if self._stopping.is_set() else 5)
+                await asyncio.wait_for(
+                    process.wait(), DRAIN_TIMEOUT_S + 5 if self._stopping.is_set() else BROKEN_TIMEOUT_S
+                )
             except asyncio.TimeoutError:
                 process.kill()
                 await process.wait()
@@ -160,6 +169,7 @@ class Supervisor:
             f"--cache-directory={self._triton.caches}",
             f"--cache-config=local,size={settings.cache_bytes}",
             "--model-control-mode=none",
+            "--disable-auto-complete-config",
             # One model that cannot load must not keep the others from serving; it is named when the server is ready.
             "--exit-on-error=false",
             "--strict-readiness=false",
@@ -173,7 +183,7 @@ class Supervisor:
             f"--http-restricted-api={closed}",
             f"--exit-timeout-secs={DRAIN_TIMEOUT_S}",
             "--log-info=false",
-            *([] if Path("/dev/nvidiactl").exists() else ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]),
+            *([] if Path("/dev/nvidiactl").exists() else ["--allow-gpu-metrics=false"]),
         ]
 
 

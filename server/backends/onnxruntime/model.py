@@ -8,8 +8,8 @@ on CUDA where the instance is on a GPU and onnxruntime has it, else on the CPU.
 from __future__ import annotations
 
 import json
-import os
 import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,12 @@ class TritonPythonModel:
         options.enable_cpu_mem_arena = False
         providers: list[Any] = ["CPUExecutionProvider"]
         if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers():
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
+            providers.insert(
+                0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])})
+            )
         artifact = config.get("default_model_filename") or "model.onnx"
-        path = os.path.join(args["model_repository"], args["model_version"], artifact)
-        self._session = ort.InferenceSession(path, options, providers)
+        path = Path(args["model_repository"]) / args["model_version"] / artifact
+        self._session = ort.InferenceSession(str(path), options, providers)
         self._inputs = [item.name for item in self._session.get_inputs()]
         self._outputs = [item["name"] for item in config["output"]]
 
@@ -48,7 +50,9 @@ class TritonPythonModel:
                 return [response for request in requests for response in self.execute([request])]
             # onnxruntime's message may name files: it belongs in the log
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
-            error = pb_utils.TritonError(f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL)
+            error = pb_utils.TritonError(
+                f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL
+            )
             return [pb_utils.InferenceResponse(error=error)]
 
     def _run(self, requests: list[Any]) -> list[Any]:
@@ -56,9 +60,11 @@ class TritonPythonModel:
             {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
             for request in requests
         ]
-        merged = batch[0] if len(batch) == 1 else {
-            name: np.concatenate([inputs[name] for inputs in batch]) for name in self._inputs
-        }
+        merged = (
+            batch[0]
+            if len(batch) == 1
+            else {name: np.concatenate([inputs[name] for inputs in batch]) for name in self._inputs}
+        )
         arrays = self._session.run(self._outputs, merged)
         ends = np.cumsum([len(inputs[self._inputs[0]]) for inputs in batch])[:-1]
         parts = [np.split(array, ends) for array in arrays]

@@ -1,0 +1,80 @@
+# Every target works in a fresh checkout; `make` alone lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Serving needs a numpy 1, so a Python 3.10 to 3.12 with a shared libpython: the first that is on the PATH.
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$python && break; done)
+PIP := -m pip install --quiet --disable-pip-version-check
+
+SERVE := .venv/bin
+EXPORT := .venv-export/bin
+MODELS ?= model_repository
+PORTS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .venv/.ready models ## set everything up and edit real photos through a real Triton
+	@$(SERVE)/python demo/demo.py
+
+.PHONY: serve
+serve: .venv/.ready ## serve the models that are built, on loopback, until Ctrl-C
+	@$(SERVE)/nexus-server --models $(MODELS) $(PORTS)
+
+.PHONY: models
+models: .venv-export/.ready ## build the compact networks into the model repository
+	@$(EXPORT)/nexus-export build --out $(MODELS)
+
+.PHONY: test
+test: .venv/.tests .venv-export/.tests models ## run every test that needs no GPU
+	@$(SERVE)/python -m pytest tests/unit tests/functional
+	@$(EXPORT)/python -m pytest tests/export
+
+.PHONY: lint
+lint: .venv/.tests .venv-export/.tests ## check style and types
+	@$(SERVE)/ruff check .
+	@$(SERVE)/ruff format --check .
+	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks tests/unit tests/functional
+	@$(EXPORT)/mypy export/nexus_export tests/export
+
+.PHONY: bench
+bench: .venv/.tests models ## measure on this machine and write benchmarks/results
+	@$(SERVE)/python -m benchmarks.serving
+
+.PHONY: clean
+clean: ## remove environments, built networks and results
+	rm -rf .venv .venv-export build demo/out
+	rm -f model_repository/*/1/model.onnx* model_repository/*/1/*.json
+
+# The environments. Serving and exporting are apart: neither has the other's dependencies.
+
+.venv/.ready: constraints.txt $(wildcard ensembles/pyproject.toml server/pyproject.toml client/pyproject.toml)
+	@echo "setting up the serving environment (.venv)"
+	@$(call new-environment,.venv)
+	@$(SERVE)/python $(PIP) -c constraints.txt -e ensembles -e server -e client
+	@touch $@
+
+.venv-export/.ready: export/pyproject.toml
+	@echo "setting up the export environment (.venv-export)"
+	@$(call new-environment,.venv-export)
+	@$(EXPORT)/python $(PIP) -e export
+	@touch $@
+
+.venv/.tests: .venv/.ready tests/requirements.txt
+	@echo "adding what the tests need to .venv"
+	@$(SERVE)/python $(PIP) -c constraints.txt -r tests/requirements.txt
+	@touch $@
+
+.venv-export/.tests: .venv-export/.ready tests/requirements-export.txt
+	@echo "adding torch and what the tests need to .venv-export"
+	@$(EXPORT)/python $(PIP) -e 'export[torch]' -r tests/requirements-export.txt
+	@touch $@
+
+define new-environment
+	if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.10, 3.11 or 3.12 on the PATH; install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1; fi; \
+	$(PYTHON) -m venv --clear $(1) || { echo "make: $(PYTHON) has no venv; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+endef

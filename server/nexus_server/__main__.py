@@ -1,0 +1,3 @@
+from nexus_server.cli import main
+
+main()

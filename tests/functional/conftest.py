@@ -1,0 +1,33 @@
+"""One real Triton for all functional tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import tritonclient.grpc as grpc
+from nexus_client import Client
+from nexus_server.local import LocalServer
+
+from tests.functional.helpers import MODELS, ROOT
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    """The whole compact deployment on free loopback ports."""
+    with LocalServer(MODELS, ROOT / "build/test-server.log") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: LocalServer) -> Iterator[Client]:
+    with Client(server.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def triton(server: LocalServer) -> Iterator[grpc.InferenceServerClient]:
+    """Triton's own client: raw tensors and statistics."""
+    with contextlib.closing(grpc.InferenceServerClient(server.url)) as connected:
+        yield connected

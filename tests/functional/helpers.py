@@ -1,0 +1,52 @@
+"""Where things lie, and how to look inside a running deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import tritonclient.grpc as grpc
+from nexus_server.local import LocalServer
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "model_repository"
+PHOTOS = ROOT / "demo/photos"
+
+
+def executions(triton: grpc.InferenceServerClient, model: str) -> int:
+    """How many times Triton has executed `model` (a batch counts once, a cache hit not at all)."""
+    return int(triton.get_inference_statistics(model).model_stats[0].execution_count)
+
+
+def processes(server: LocalServer) -> list[psutil.Process]:
+    """The supervisor, tritonserver and every stub."""
+    root = psutil.Process(server.process.pid)
+    return [root, *root.children(recursive=True)]
+
+
+def resident_bytes(server: LocalServer) -> int:
+    """Memory of the deployment as proportional set size, which counts a page that several processes share once."""
+    total = 0
+    for process in processes(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total
+
+
+def photo_array(name: str) -> npt.NDArray[np.uint8]:
+    """A demo photo, UINT8 [H, W, 3]."""
+    return np.asarray(Image.open(PHOTOS / name).convert("RGB"))
+
+
+def unique_photo(number: int) -> bytes:
+    """A PNG that no other test sends: the astronaut with a corner of its own, so that no cache knows it."""
+    photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
+    photo.paste((number % 256, number // 256, 255 - number % 256), (0, 0, 40, 40))
+    data = io.BytesIO()
+    photo.save(data, "PNG", compress_level=1)
+    return data.getvalue()

@@ -1,0 +1,54 @@
+"""remove_background against the rembg package itself, with the same weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nexus_client import Client, InvalidInput
+from PIL import Image
+
+from tests.functional.helpers import PHOTOS, ROOT, photo_array
+
+NAMES = ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg", "mountains.jpg", "wine.jpg"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alpha_equals_rembg(
+    client: Client, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (weights,) = (ROOT / "build/cache").rglob("u2netp.onnx")
+    shutil.copy(weights, tmp_path)
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+    import rembg  # reads the environment when a session is made
+
+    photo = Image.open(PHOTOS / name).convert("RGB")
+    theirs = np.asarray(rembg.remove(photo, session=rembg.new_session("u2netp"), only_mask=True), np.int16)
+    ours = client.remove_background(PHOTOS / name, background="transparent")
+    assert ours.mode == "RGBA"
+    alpha = np.asarray(ours.getchannel("A"), np.int16)
+    # the requirement; truncation to 8 bits before the resize can differ by one where FP32 sums differ
+    assert np.abs(alpha - theirs).mean() <= 2
+    assert alpha.max() > 250
+    assert np.array_equal(np.asarray(ours)[..., :3], photo_array(name))
+
+
+def test_white_is_the_default_and_colours_blend(client: Client) -> None:
+    photo = PHOTOS / "chelsea.jpg"
+    cut = client.remove_background(photo, background="transparent")
+    for colour, rgb in ((None, (255, 255, 255)), ("#102030", (16, 32, 48)), ("tomato", (255, 99, 71))):
+        result = (
+            client.remove_background(photo)
+            if colour is None
+            else client.remove_background(photo, background=colour)
+        )
+        assert result.mode == "RGB"
+        expected = Image.composite(cut.convert("RGB"), Image.new("RGB", cut.size, rgb), cut.getchannel("A"))
+        assert np.array_equal(np.asarray(result), np.asarray(expected))
+
+
+def test_no_such_colour(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="background is not a colour"):
+        client.remove_background(PHOTOS / "chelsea.jpg", background="blurple")
