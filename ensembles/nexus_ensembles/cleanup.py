@@ -47,7 +47,9 @@ async def fill(networks: Networks, photo: images.Photo, core: Bool, dilate: int)
     layers = [photo.rgb.copy()]
     if photo.alpha is not None:  # what is transparent around the hole continues through it as the colours do
         layers.append(np.repeat(photo.alpha[..., None], 3, axis=2))
-    crops = geometry.crops_around(hole, margin=CROP_MARGIN, smallest=CROP_SMALLEST, step=CROP_STEP, most=CROPS_MOST)
+    crops = geometry.crops_around(
+        hole, margin=CROP_MARGIN, smallest=CROP_SMALLEST, step=CROP_STEP, most=CROPS_MOST
+    )
     for canvas in layers:
         for crop in crops:
             rows, columns = crop.slices
@@ -68,7 +70,9 @@ async def _fill_crop(networks: Networks, crop: UInt8, hole: Bool) -> UInt8:
         # a working pixel that holds any of the hole belongs to the hole
         mask = np.asarray(Image.fromarray(mask).resize(working, Image.Resampling.BOX))
     padded = geometry.pad_to_multiple(pixels, MODULUS)
-    outputs = await networks.run("lama", image=padded, mask=geometry.pad_to_multiple(mask[..., None], MODULUS))
+    outputs = await networks.run(
+        "lama", image=padded, mask=geometry.pad_to_multiple(mask[..., None], MODULUS)
+    )
     filled: UInt8 = outputs["filled"][: working[1], : working[0]]
     if scale < 1:
         filled = np.asarray(Image.fromarray(filled).resize((width, height), Image.Resampling.BICUBIC))

@@ -40,7 +40,9 @@ class Prompt:
     box: Float32 | None
 
     @classmethod
-    def parse(cls, points: Array | None, labels: Array | None, box: Array | None, size: tuple[int, int]) -> Prompt:
+    def parse(
+        cls, points: Array | None, labels: Array | None, box: Array | None, size: tuple[int, int]
+    ) -> Prompt:
         """Check raw inputs against the photo's (width, height); raises BadInput with what is wrong."""
         points = np.zeros((0, 2), np.float32) if points is None else np.asarray(points, np.float32)
         if points.ndim != 2 or points.shape[1] != 2:
@@ -49,7 +51,9 @@ class Prompt:
             raise BadInput(f"there are {len(points)} points; at most {MAX_POINTS} are accepted.")
         labels = np.ones(len(points)) if labels is None or not labels.size else labels.reshape(-1)
         if len(labels) != len(points):
-            raise BadInput(f"there are {len(labels)} labels for {len(points)} points; give one label a point.")
+            raise BadInput(
+                f"there are {len(labels)} labels for {len(points)} points; give one label a point."
+            )
         if not np.isin(labels, (0, 1)).all():
             raise BadInput("labels must be 1 (part of the object) or 0 (not part of it).")
         for number, (x, y) in enumerate(points.tolist(), start=1):
@@ -62,7 +66,9 @@ class Prompt:
             _inside("the box's first corner", x0, y0, size)
             _inside("the box's second corner", x1, y1, size)
             if x1 <= x0 or y1 <= y0:
-                raise BadInput("box must run from its top left to its bottom right corner: x0 < x1 and y0 < y1.")
+                raise BadInput(
+                    "box must run from its top left to its bottom right corner: x0 < x1 and y0 < y1."
+                )
         if corners is None and not labels.any():
             raise BadInput("nothing is pointed at: give at least one positive point or a box.")
         return cls(points, np.asarray(labels, np.float32), corners)
@@ -103,7 +109,10 @@ async def run(
     photo = await asyncio.to_thread(images.decode_photo, image)
     prompt = Prompt.parse(points, labels, box, photo.size)
     mask, score = await predict(networks, photo.rgb, prompt, min_area)
-    return {"mask": await asyncio.to_thread(images.encode_png, mask.view(np.uint8) * np.uint8(255)), "score": score}
+    return {
+        "mask": await asyncio.to_thread(images.encode_png, mask.view(np.uint8) * np.uint8(255)),
+        "score": score,
+    }
 
 
 async def predict(
@@ -135,6 +144,6 @@ def _to_mask(frame: geometry.Letterbox, logits: Float32, area: int) -> Bool:
 
 
 def _inside(what: str, x: float, y: float, size: tuple[int, int]) -> None:
-    """Raise BadInput unless (x, y) lies on the photo; a NaN lies nowhere. The far edges count, as a box may end there."""
+    """Raise BadInput unless (x, y) lies on the photo, far edges included; a NaN lies nowhere."""
     if not (0 <= x <= size[0] and 0 <= y <= size[1]):
         raise BadInput(f"{what} ({x:g}, {y:g}) lies outside the image of {size[0]} x {size[1]} pixels.")

@@ -20,7 +20,12 @@ from nexus_ensembles.networks import Array
 Run = Callable[..., Awaitable[dict[str, Any]]]
 
 # By name: while Triton completes a config, its utilities module is not whole yet.
-_CODES = {BadInput: "INVALID_ARG", Overloaded: "UNAVAILABLE", Cancelled: "CANCELLED", NetworkFailed: "INTERNAL"}
+_CODES = {
+    BadInput: "INVALID_ARG",
+    Overloaded: "UNAVAILABLE",
+    Cancelled: "CANCELLED",
+    NetworkFailed: "INTERNAL",
+}
 
 
 class TritonNetworks:
@@ -37,7 +42,9 @@ class TritonNetworks:
         call = pb_utils.InferenceRequest(
             model_name=network,
             requested_output_names=[],
-            inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array[None])) for name, array in inputs.items()],
+            inputs=[
+                pb_utils.Tensor(name, np.ascontiguousarray(array[None])) for name, array in inputs.items()
+            ],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         )
         response = await call.async_exec()
@@ -59,7 +66,10 @@ class UnaryPipeline:
         config = json.loads(args["model_config"])
         self._name: str = config["name"]
         # An input of dims [1] is a plain value to the pipeline, any other an array.
-        self._scalars = {item["name"] for item in config["input"] if item["dims"] == ["1"] or item["dims"] == [1]}
+        self._scalars = {
+            item["name"] for item in config["input"] if item["dims"] == ["1"] or item["dims"] == [1]
+        }
+        self._required = [item["name"] for item in config["input"] if not item.get("optional")]
         self._dtypes = {
             item["name"]: pb_utils.triton_string_to_numpy(item["data_type"]) for item in config["output"]
         }
@@ -75,7 +85,9 @@ class UnaryPipeline:
         except Exception:  # one request's fault must not fail its batch, nor show the caller our stack
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             return _error(f"{self._name} failed; the server's log says why.", "INTERNAL")
-        tensors = [pb_utils.Tensor(name, np.array([[value]], self._dtypes[name])) for name, value in outputs.items()]
+        tensors = [
+            pb_utils.Tensor(name, np.array([[value]], self._dtypes[name])) for name, value in outputs.items()
+        ]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
     def _inputs(self, request: Any) -> dict[str, Any]:
@@ -86,19 +98,26 @@ class UnaryPipeline:
             if len(array) != 1:
                 raise BadInput(f"{tensor.name()} holds {len(array)} items; send one image a request.")
             inputs[tensor.name()] = array.item() if tensor.name() in self._scalars else array[0]
+        for name in self._required:  # Triton itself only compares the number of inputs with the config's
+            if name not in inputs:
+                raise BadInput(f"{name} is missing.")
         return inputs
+
+
+# What Triton says, always as INTERNAL through BLS, when a call may succeed on another try: a full queue, a wait in it
+# past its time-out, a server that drains, and a killed stub, which stays dead until the supervisor restarts the server.
+_TRANSIENT = ("Exceeds maximum queue size", "Request timeout expired", "Server not ready", "Stub process")
 
 
 def _network_error(network: str, error: Any) -> PipelineError:
     """A failed BLS call as what the caller should do about it; the server's own words go to its log."""
     pb_utils.Logger.log_error(f"{network}: {error.message()}")
-    if error.code() == pb_utils.TritonError.UNAVAILABLE:
-        return Overloaded(f"{network} is overloaded; try again.")
-    # A killed stub answers INTERNAL until the supervisor has restarted the server.
-    if "Stub process" in error.message():
-        return Overloaded(f"{network} is restarting; try again.")
+    if any(words in error.message() for words in _TRANSIENT):
+        return Overloaded(f"{network} cannot take the request now; try again.")
     return NetworkFailed(f"{network} failed; the server's log says why.")
 
 
 def _error(message: str, code: str) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code)))
+    return pb_utils.InferenceResponse(
+        error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))
+    )
