@@ -1,0 +1,166 @@
+"""Loading LaMa: the published forms at full size, our compact form, and what is refused."""
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from nexus_export.errors import BuildError
+from nexus_export.lama import (
+    COMPACT_CONFIG,
+    Generator,
+    GeneratorConfig,
+    LamaNetwork,
+    export_onnx,
+    load_checkpoint,
+    read_compact,
+    write_compact,
+)
+from onnx import helper
+from torch import Tensor, nn
+
+from . import published_lama
+
+
+class _Holder(nn.Module):
+    """A module that only carries tensors, as a TorchScript file's inner modules appear to its reader."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def _module_of(state: dict[str, Tensor]) -> nn.Module:
+    root = _Holder()
+    for name, tensor in state.items():
+        *path, last = name.split(".")
+        module: nn.Module = root
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, _Holder())
+            module = module.get_submodule(part)
+        module.register_buffer(last, tensor)
+    return root
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, Tensor]:
+    return published_lama.random_state(seed=0)
+
+
+@pytest.fixture(scope="module")
+def lightning_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As training left it: other networks beside the generator, and a class of the training framework."""
+    module = types.ModuleType("lightning_like")
+    callback = type("ModelCheckpoint", (), {"__module__": "lightning_like"})
+    module.ModelCheckpoint = callback  # type: ignore[attr-defined]
+    sys.modules["lightning_like"] = module
+    path = tmp_path_factory.mktemp("lightning") / "best.ckpt"
+    everything = {f"generator.{name}": tensor for name, tensor in state.items()}
+    everything["discriminator.model0.0.weight"] = torch.zeros(64, 3, 4, 4)
+    everything["loss_resnet_pl.impl.conv1.weight"] = torch.zeros(64, 3, 7, 7)
+    torch.save({"state_dict": everything, "callbacks": {callback: {"best": 1.0}}, "epoch": 3}, path)
+    del sys.modules["lightning_like"]
+    return path
+
+
+@pytest.fixture(scope="module")
+def torchscript_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("torchscript") / "big-lama.pt"
+    module = _module_of({f"model.generator.{name}": tensor for name, tensor in state.items()})
+    torch.jit.save(torch.jit.trace(module, torch.zeros(1)), str(path))
+    return path
+
+
+def test_our_names_and_shapes_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        ours = Generator(GeneratorConfig()).state_dict()
+    assert {name: tuple(tensor.shape) for name, tensor in ours.items()} == published_lama.key_shapes()
+    assert sum(tensor.numel() for name, tensor in ours.items() if "running" not in name) == pytest.approx(
+        51e6, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("form", ["lightning_file", "torchscript_file"])
+def test_full_size_forward_is_the_published_one(
+    state: dict[str, Tensor], form: str, request: pytest.FixtureRequest
+) -> None:
+    generator = load_checkpoint(request.getfixturevalue(form))
+    assert generator.config == GeneratorConfig()
+    x = torch.rand(1, 4, 64, 48, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = published_lama.forward(state, x)
+        # The same operations in the same order, up to the padding that is shared: FP32 rounding.
+        torch.testing.assert_close(generator(x), expected, atol=1e-5, rtol=0)
+    assert expected.std() > 0.05
+
+
+def test_full_size_export_keeps_parity(
+    state: dict[str, Tensor], torchscript_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "big.onnx"
+    export_onnx(LamaNetwork(load_checkpoint(torchscript_file), pyramid=False), path)
+    model = onnx.load(str(path))
+    (rounding,) = (node for node in model.graph.node if node.op_type == "Round")
+    model.graph.output.append(helper.make_tensor_value_info(rounding.input[0], onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, 40, 56, 3), dtype=np.uint8)
+    mask = np.zeros((1, 40, 56, 1), np.uint8)
+    mask[:, 8:30, 10:40] = 1
+    _, scaled = session.run(None, {"image": image, "mask": mask})
+    pixels = torch.from_numpy(image * (1 - mask)).permute(0, 3, 1, 2) / 255.0
+    with torch.no_grad():
+        x = torch.cat([pixels, torch.from_numpy(mask).permute(0, 3, 1, 2).float()], dim=1)
+        expected = published_lama.forward(state, x).numpy()
+    # The project's bound for this export.
+    assert np.abs(scaled / 255.0 - expected).max() < 1e-3
+
+
+def test_compact_form_keeps_weights_to_half_precision(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    generator = Generator(COMPACT_CONFIG)
+    path = tmp_path / "compact.safetensors"
+    write_compact(generator, path)
+    loaded = read_compact(path)
+    assert loaded.config == COMPACT_CONFIG
+    assert not loaded.training
+    for name, tensor in generator.state_dict().items():
+        # FP16 has 11 significant bits; below 6e-5 its spacing is 6e-8.
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=2**-11, atol=6e-8)
+
+
+def test_another_architecture_is_refused_in_one_sentence(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    extra = {"generator.model.5.conv1.ffc.convg2g.lfu.bn.bias": torch.zeros(2)}
+    torch.save(
+        {"state_dict": {f"generator.{n}": t[:1] if t.dim() else t for n, t in state.items()} | extra}, path
+    )
+    with pytest.raises(BuildError, match="not the architecture of big-lama"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {"unet.weight": torch.zeros(1)}}, "holds no LaMa generator"),
+        ({"state_dict": {"generator.first.weight": torch.zeros(1)}}, "not the architecture of big-lama"),
+    ],
+)
+def test_a_foreign_checkpoint_is_refused(content: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save(content, path)
+    with pytest.raises(BuildError, match=message):
+        load_checkpoint(path)
+
+
+def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(BuildError, match="not written by this project's LaMa training"):
+        load_checkpoint(path)
