@@ -1,0 +1,223 @@
+"""How well the compact LaMa fills holes in photos it never saw, beside OpenCV's fills.
+
+    python benchmarks/lama_quality.py --photos FOLDER [--photos FOLDER ...]
+
+FOLDER holds scikit-image's astronaut, coffee, chelsea and rocket and four photos of Debian's
+lomiri-wallpapers-16.04 (``HELD_OUT`` of the training). The network is the committed template and weights,
+run by onnxruntime. Writes results/lama_quality.json, results/lama_quality.md and results/lama_quality.jpg.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+from nexus_export.template import fill
+from nexus_export.training.lama_masks import boxes, outlines, strokes
+from nexus_export.training.lama_photos import HELD_OUT
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from safetensors.numpy import load_file
+
+Picture = NDArray[np.uint8]
+Fill = Callable[[Picture, Picture], Picture]
+"""Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3]."""
+
+Results = dict[str, dict[str, dict[str, float]]]
+"""Fill, group of holes, and "psnr_db" or "ssim"."""
+
+RESULTS = Path(__file__).parent / "results"
+EXPORT = Path(__file__).parents[1] / "export" / "nexus_export"
+LONGEST_SIDE = 512
+MASK_KINDS = {"free-form": strokes, "box": boxes, "object": outlines}
+MASKS_OF_A_KIND = 4
+LARGEST_SHARE = 0.25
+OPENCV_RADIUS_PIXELS = 3
+TILE = 256
+
+
+def read_photos(folders: Sequence[Path]) -> dict[str, Picture]:
+    """The held-out photos by name: long side 512, both sides cropped to multiples of 8."""
+    photos = {}
+    for stem in HELD_OUT:
+        found = [path for folder in folders for path in folder.rglob(f"{stem}.*")]
+        if not found:
+            raise SystemExit(f"{stem} is in none of the folders; add its folder with --photos.")
+        picture = Image.open(found[0]).convert("RGB")
+        scale = LONGEST_SIDE / max(picture.size)
+        size = (round(picture.width * scale), round(picture.height * scale))
+        pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+        photos[stem] = pixels[: size[1] // 8 * 8, : size[0] // 8 * 8].copy()
+    return photos
+
+
+def make_mask(kind: str, seed: Sequence[int], height: int, width: int) -> Picture:
+    """A seeded hole [height, width] of the kind, at most ``LARGEST_SHARE`` of the picture."""
+    rng = np.random.default_rng(seed)
+    while True:
+        mask = MASK_KINDS[kind](rng, LONGEST_SIDE)[:height, :width]
+        if 0.01 <= mask.mean() <= LARGEST_SHARE:
+            return mask
+
+
+def compact_network() -> Fill:
+    """The committed weights in the committed template, in onnxruntime."""
+    template = onnx.load(str(EXPORT / "templates" / "lama_compact.onnx"))
+    model = fill(template, load_file(EXPORT / "weights" / "lama_compact.safetensors"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def run(image: Picture, mask: Picture) -> Picture:
+        (filled,) = session.run(["filled"], {"image": image[None], "mask": mask[None, :, :, None]})
+        return np.asarray(filled[0], np.uint8)
+
+    return run
+
+
+def pyramid(image: Picture, mask: Picture) -> Picture:
+    """The fill that the network starts from: nexus_export.lama_pyramid, in numpy and OpenCV."""
+    known = 1.0 - mask[..., None].astype(np.float32)
+    colours, knowns = [image * known], [known]
+    while max(colours[-1].shape[:2]) > 1:
+        share = _halve(knowns[-1])
+        colours.append(_halve(colours[-1]) / np.maximum(share, 0.25))
+        knowns.append(np.minimum(share * 4, 1))
+    filled = colours[-1]
+    for colour, known in zip(reversed(colours[:-1]), reversed(knowns[:-1]), strict=True):
+        double = (filled.shape[1] * 2, filled.shape[0] * 2)
+        coarse = cv2.resize(filled, double, interpolation=cv2.INTER_LINEAR)
+        filled = colour + (1 - known) * coarse[: colour.shape[0], : colour.shape[1]]
+    return filled.clip(0, 255).round().astype(np.uint8)
+
+
+def _halve(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    padded = np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)))
+    height, width = padded.shape[0] // 2, padded.shape[1] // 2
+    halved: NDArray[np.float32] = padded.reshape(height, 2, width, 2, -1).mean((1, 3))
+    return halved
+
+
+def opencv(image: Picture, mask: Picture, method: int) -> Picture:
+    """OpenCV's inpainting."""
+    return cv2.inpaint(image, mask, OPENCV_RADIUS_PIXELS, method).astype(np.uint8)
+
+
+FILLS: dict[str, Fill] = {
+    "Telea": partial(opencv, method=cv2.INPAINT_TELEA),
+    "Navier-Stokes": partial(opencv, method=cv2.INPAINT_NS),
+    "pyramid": pyramid,
+}
+
+
+def masked_psnr(filled: Picture, truth: Picture, mask: Picture) -> float:
+    """PSNR in dB over the pixels of the hole."""
+    error = (filled.astype(np.float64) - truth)[mask > 0]
+    return float(10 * np.log10(255.0**2 / max(np.mean(error**2), 1e-3)))
+
+
+def masked_ssim(filled: Picture, truth: Picture, mask: Picture) -> float:
+    """SSIM's map (Wang et al. 2004; 11x11 Gaussian, sigma 1.5), averaged over the hole and the channels."""
+
+    def blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return cv2.GaussianBlur(x, (11, 11), 1.5).astype(np.float64)
+
+    a, b = filled.astype(np.float64), truth.astype(np.float64)
+    mean_a, mean_b = blur(a), blur(b)
+    variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    covariance = blur(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+        (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    )
+    return float(similarity[mask > 0].mean())
+
+
+def measure(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Results:
+    """Mean masked PSNR and SSIM of every fill: by kind of mask and by photo, and over everything ("all")."""
+    scores: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in fills}
+    for index, (stem, photo) in enumerate(photos.items()):
+        for kind_index, kind in enumerate(MASK_KINDS):
+            for number in range(MASKS_OF_A_KIND):
+                mask = make_mask(kind, (index, kind_index, number), *photo.shape[:2])
+                # What is under the hole must not help: it is blanked before any fill sees it.
+                holed = photo * (1 - mask[..., None])
+                for name, fill_hole in fills.items():
+                    filled = fill_hole(holed, mask)
+                    score = masked_psnr(filled, photo, mask), masked_ssim(filled, photo, mask)
+                    for group in ("all", kind, stem):
+                        scores[name].setdefault(group, []).append(score)
+    results: Results = {}
+    for name, groups in scores.items():
+        means = {group: np.mean(pairs, axis=0) for group, pairs in groups.items()}
+        results[name] = {
+            group: {"psnr_db": round(float(psnr), 3), "ssim": round(float(ssim), 4)}
+            for group, (psnr, ssim) in means.items()
+        }
+    return results
+
+
+def table(results: Results) -> str:
+    """Markdown: a row for every group, PSNR / SSIM for every fill; the best of each in bold."""
+    names = list(results)
+    lines = ["| holes | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for group in results[names[0]]:
+        cells: dict[str, list[str]] = {name: [] for name in names}
+        for key, digits in (("psnr_db", 2), ("ssim", 3)):
+            best = max(results[name][group][key] for name in names)
+            for name in names:
+                value = results[name][group][key]
+                text = f"{value:.{digits}f}"
+                cells[name].append(f"**{text}**" if value == best else text)
+        lines.append(f"| {group} | " + " | ".join(" / ".join(cells[name]) for name in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sheet(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Image.Image:
+    """One row a photo, at native pixels around the hole: the hole, every fill, the truth; labelled."""
+    columns = ["input", *fills, "truth"]
+    label = 18
+    whole = Image.new("RGB", (TILE * len(columns), (TILE + label) * len(photos)), "white")
+    draw = ImageDraw.Draw(whole)
+    for index, (stem, photo) in enumerate(photos.items()):
+        kind_index = index % len(MASK_KINDS)
+        mask = make_mask(list(MASK_KINDS)[kind_index], (index, kind_index, 0), *photo.shape[:2])
+        holed = photo * (1 - mask[..., None])
+        marked = np.where(mask[..., None] > 0, np.array([255, 0, 255], np.uint8), photo)
+        pictures = [marked, *(fill_hole(holed, mask) for fill_hole in fills.values()), photo]
+        rows, columns_of_hole = np.nonzero(mask)
+        y = int(np.clip(rows.mean() - TILE / 2, 0, photo.shape[0] - TILE))
+        x = int(np.clip(columns_of_hole.mean() - TILE / 2, 0, photo.shape[1] - TILE))
+        top = index * (TILE + label)
+        for column, (name, pixels) in enumerate(zip(columns, pictures, strict=True)):
+            whole.paste(Image.fromarray(pixels[y : y + TILE, x : x + TILE]), (column * TILE, top + label))
+            text = f"{stem[:24]}: {name}" if column == 0 else name
+            draw.text((column * TILE + 4, top + 4), text, fill="black")
+    return whole
+
+
+def main() -> None:
+    """Measure, print the table and write the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, action="append", required=True)
+    options = parser.parse_args()
+    photos = read_photos(options.photos)
+    fills = FILLS | {"compact LaMa": compact_network()}
+    results = measure(photos, fills)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "lama_quality.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "lama_quality.md").write_text(
+        "Masked PSNR in dB / masked SSIM, higher is better; written by benchmarks/lama_quality.py.\n\n"
+        + table(results)
+    )
+    sheet(photos, fills).save(RESULTS / "lama_quality.jpg", quality=88)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
