@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 EXPORT = Path(__file__).parents[1] / "export" / "nexus_export"
 LONGEST_SIDE = 512
 MASK_KINDS = {"free-form": strokes, "box": boxes, "object": outlines}
-MASKS_OF_A_KIND = 4
+MASKS_OF_A_KIND = 2
 LARGEST_SHARE = 0.25
 OPENCV_RADIUS_PIXELS = 3
 TILE = 256
@@ -116,7 +116,7 @@ FILLS: dict[str, Fill] = {
 def masked_psnr(filled: Picture, truth: Picture, mask: Picture) -> float:
     """PSNR in dB over the pixels of the hole."""
     error = (filled.astype(np.float64) - truth)[mask > 0]
-    return float(10 * np.log10(255.0**2 / max(np.mean(error**2), 1e-3)))
+    return float(10 * np.log10(255.0**2 / max(float(np.mean(error**2)), 1e-3)))
 
 
 def masked_ssim(filled: Picture, truth: Picture, mask: Picture) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nexus_export.errors import BuildError
 from nexus_export.lama_generator import Generator, GeneratorConfig
@@ -82,7 +82,8 @@ def read_compact(path: Path) -> Generator:
 
 def _published_state(path: Path) -> dict[str, Tensor]:
     if _is_torchscript(path):
-        everything: Mapping[str, Any] = torch.jit.load(str(path), map_location="cpu").state_dict()
+        module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        everything: Mapping[str, Any] = module.state_dict()
     else:
         loaded = _load_tensors_only(path)
         everything = loaded.get("state_dict", loaded)

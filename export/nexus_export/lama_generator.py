@@ -31,7 +31,7 @@ class GeneratorConfig:
 
     def channels(self, level: int) -> int:
         """Channels after ``level`` downsamplings."""
-        return min(self.max_width, self.width * 2**level)
+        return min(self.max_width, self.width << level)
 
 
 IN_CHANNELS = 4  # RGB and the mask
@@ -61,7 +61,8 @@ class FourierUnit(nn.Module):
         parts = spectrum.float().reshape(batch, channels, 2, height, width // 2 + 1)
         real, imaginary = parts[:, :, 0], parts[:, :, 1]
         if basis is None:
-            return torch.fft.irfft2(torch.complex(real, imaginary), s=(height, width), norm="ortho")
+            image: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=(height, width), norm="ortho")
+            return image
         return irfft2(real, imaginary, basis)
 
 
@@ -217,13 +218,14 @@ class Generator(nn.Module):
         """
         first_block = 2 + self.config.downsamplings
         decoder = first_block + self.config.blocks + 1
-        local, spread = x, None
+        local: Tensor = x
+        spread: Tensor | None = None
         for layer in self.model[1:first_block]:
             local, spread = layer(local, spread, None)
         basis = fourier_basis(local) if self.matrix_dft else None
         for layer in self.model[first_block : decoder - 1]:
             local, spread = layer(local, spread, basis)
-        x = torch.cat([local, spread], dim=1)
+        x = torch.cat([part for part in (local, spread) if part is not None], dim=1)
         for layer in self.model[decoder:]:
             x = layer(x)
         return torch.sigmoid(x) if self.config.output == "sigmoid" else x

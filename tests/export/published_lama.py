@@ -88,7 +88,7 @@ def forward(state: State, x: Tensor) -> Tensor:
         spectrum = torch.view_as_real(torch.fft.rfftn(reduced, dim=(-2, -1), norm="ortho"))
         flat = spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2)
         flat = norm(f"{name}.fu.bn", convolve(f"{name}.fu.conv_layer", flat))
-        pairs = flat.unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
+        pairs = torch.unflatten(flat, 1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
         inverse = torch.fft.irfftn(
             torch.view_as_complex(pairs), s=value.shape[-2:], dim=(-2, -1), norm="ortho"
         )

@@ -71,7 +71,8 @@ def lightning_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFa
 def torchscript_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("torchscript") / "big-lama.pt"
     module = _module_of({f"model.generator.{name}": tensor for name, tensor in state.items()})
-    torch.jit.save(torch.jit.trace(module, torch.zeros(1)), str(path))
+    traced = torch.jit.trace(module, torch.zeros(1))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(path))
     return path
 
 

@@ -21,10 +21,11 @@ def seeded_generator(config: GeneratorConfig) -> Generator:
     generator = Generator(config)
     for module in generator.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 1.5)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.normal_(0.0, 0.2)
+            state = module.state_dict()  # shares memory with the module
+            for name in ("weight", "running_var"):
+                state[name].uniform_(0.5, 1.5)
+            for name in ("bias", "running_mean"):
+                state[name].normal_(0.0, 0.2)
     return generator.eval()
 
 

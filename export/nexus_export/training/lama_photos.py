@@ -30,6 +30,11 @@ HELD_OUT = (
 LONGEST_SIDE = 2048
 """Photos are kept at most this large; more is detail that no crop scale uses."""
 
+FLAT_DEVIATION = 25.0
+"""Standard deviation, of 255, up to which a crop counts as flat: clear sky, plain walls."""
+
+CROPS_TRIED = 4
+
 
 def load_photos(folders: Sequence[Path]) -> list[Photo]:
     """Every photo under ``folders`` except the held-out ones, in a fixed order.
@@ -47,7 +52,8 @@ def load_photos(folders: Sequence[Path]) -> list[Photo]:
     for path in paths:
         decoded = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if decoded is not None:
-            photos.append(_shrink(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), LONGEST_SIDE))
+            rgb = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+            photos.append(_shrink(rgb, LONGEST_SIDE))
     if not photos:
         raise BuildError(
             "No photo was found to train on; name a folder of JPEG, PNG or WebP files with --photos."
@@ -76,6 +82,15 @@ def random_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
     return np.ascontiguousarray(crop, dtype=np.uint8)
 
 
+def detailed_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
+    """The first random crop with something to learn in it, out of a few; the last one of a flat photo."""
+    for _ in range(CROPS_TRIED):
+        crop = random_crop(rng, photo, size)
+        if crop.std(axis=(0, 1)).mean() > FLAT_DEVIATION:
+            break
+    return crop
+
+
 def random_batch(
     photos: Sequence[Photo], seed: int, step: int, batch: int, size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -85,6 +100,6 @@ def random_batch(
     """
     rng = np.random.default_rng((seed, step))
     chosen = rng.integers(0, len(photos), batch)
-    crops = np.stack([random_crop(rng, photos[index], size) for index in chosen])
+    crops = np.stack([detailed_crop(rng, photos[index], size) for index in chosen])
     masks = np.stack([random_mask(rng, size) for _ in range(batch)])
     return crops, masks[..., None]

@@ -32,7 +32,8 @@ class Workers:
         joined = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(joined)
         joined /= self.count
-        for gradient, mean in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
+        means = torch.split(joined, [gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means):
             gradient.copy_(mean.view_as(gradient))
 
     def close(self) -> None:
