@@ -32,6 +32,9 @@ PngImagePlugin.MAX_TEXT_MEMORY = 2**20
 # The limit on pixels is ours, one sentence for every format; Pillow would only warn up to twice its own.
 Image.MAX_IMAGE_PIXELS = None
 
+# Samples a pixel of each colour type.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
 # What undoes each EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -133,6 +136,8 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
         if size and sorted(size) != sorted(picture.size):
             raise _unequal(what, picture.size, size)
         try:
+            if picture.format == "PNG" and _is_short_png(data, width, height):
+                raise ValueError("too short for its pixels")
             picture.load()
             if picture.mode == "P" and picture.palette is None:
                 raise ValueError("no palette")
@@ -143,6 +148,16 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
     if size and upright.size != size:
         raise _unequal(what, upright.size, size)
     return upright
+
+
+def _is_short_png(data: bytes, width: int, height: int) -> bool:
+    """Whether so few bytes cannot hold so many pixels; else Pillow would take memory for them all, then find out.
+
+    Deflate shrinks at most 1032 times (zlib's technical details). Where the header lies, see the PNG specification.
+    """
+    depth, colour_type = data[24], data[25]
+    bits = depth * _PNG_CHANNELS.get(colour_type, 0)
+    return len(data) * 1032 < height * (width * bits // 8)
 
 
 def _unequal(what: str, size: tuple[int, int], photo: tuple[int, int]) -> BadInput:
