@@ -137,7 +137,8 @@ def drop_small_regions(logits: Float32, area: int) -> Float32:
     for inside in (False, True):  # holes first, so that a filled hole counts towards its region's area
         count, labels, stats, _ = cv2.connectedComponentsWithStats(((cleaned > 0) == inside).astype(np.uint8))
         areas = stats[:, cv2.CC_STAT_AREA]
-        small = areas < area
+        # what surrounds a small object is no hole in it, however large the area
+        small = areas < (area if inside else min(area, np.count_nonzero(cleaned > 0)))
         small[0] = False
         if inside and count > 1 and small[1:].all():
             small[1 + int(areas[1:].argmax())] = False
