@@ -1,0 +1,161 @@
+"""What serving costs over the bare networks, on this machine: `make bench` runs it and writes results/serving.md.
+
+Absolute times depend on the machine; the ratios are taken within one run, call by call in turn, and quoted as the
+median. The bare networks run in this process, in onnxruntime with the options of the server's backend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import tritonclient.grpc as grpc
+from nexus_client import Client
+from nexus_ensembles import images
+from nexus_ensembles.geometry import Letterbox
+from nexus_server.local import LocalServer
+from PIL import Image
+
+from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions, resident_bytes, unique_photo
+from tests.functional.test_cleanup import PeakMemory
+
+RESULTS = ROOT / "benchmarks/results"
+ROUNDS = 15
+CLIENTS = 8
+
+
+def main() -> None:
+    """Run every benchmark against one server and write the results."""
+    with LocalServer(MODELS, ROOT / "build/bench-server.log") as server, Client(server.url, timeout=300) as client:
+        idle = resident_bytes(server)
+        with grpc.InferenceServerClient(server.url) as triton:
+            results = {
+                "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+                "second click": second_click(client, triton),
+                "cleanup at 512 x 512": cleanup_overhead(client),
+                "eight clicks at once": eight_clicks(client, triton),
+                "resident memory": memory(server, client, idle),
+            }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "serving.json").write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / "serving.md").write_text(report(results))
+    print(report(results))
+
+
+def second_click(client: Client, triton: grpc.InferenceServerClient) -> dict[str, float]:
+    """A further click through the client, against decoding the photo and the bare decoder."""
+    data = (PHOTOS / "astronaut.jpg").read_bytes()
+    photo = client.open(data)
+    photo.segment([(224, 100)])
+    frame = Letterbox(512, 512)
+    encoder, decoder = session("sam_encoder"), session("sam_decoder")
+    (embedding,) = encoder.run(None, {"image": frame.frame(images.decode_photo(data).rgb)[None]})
+    feeds = {
+        "embedding": embedding,
+        "points": np.array([[[448, 200], [0, 0]]], np.float32),
+        "labels": np.array([[1, -1]], np.float32),
+        "mask_input": np.zeros((1, 1, 256, 256), np.float32),
+        "has_mask": np.zeros((1, 1), np.float32),
+    }
+
+    def bare() -> None:
+        images.decode_photo(data)
+        decoder.run(None, feeds)
+
+    before = executions(triton, "sam_encoder")
+    click, reference = in_turn(lambda: photo.segment([(224, 100)]), bare)
+    return {
+        "click ms": click,
+        "bare decoder and image decoding ms": reference,
+        "ratio": click / reference,
+        "encoder executions": executions(triton, "sam_encoder") - before,
+    }
+
+
+def cleanup_overhead(client: Client) -> dict[str, float]:
+    """A cleanup through the client, against the network alone on the same pixels."""
+    photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
+    data = images.encode_png(np.asarray(photo))
+    y, x = np.ogrid[:512, :512]
+    mask = ((x - 300) / 60) ** 2 + ((y - 200) / 40) ** 2 <= 1
+    mask_data = images.encode_png(mask.astype(np.uint8) * 255)
+    lama = session("lama")
+    feeds = {"image": np.asarray(photo)[None], "mask": (mask.astype(np.uint8) * 255)[None, ..., None]}
+    served, bare = in_turn(lambda: client.cleanup(data, mask_data), lambda: lama.run(None, feeds))
+    return {"served ms": served, "network ms": bare, "overhead": served / bare - 1}
+
+
+def eight_clicks(client: Client, triton: grpc.InferenceServerClient) -> dict[str, float]:
+    """Eight clients click on eight new photos at once."""
+    photos = [unique_photo(2000 + number) for number in range(CLIENTS)]
+    before = {name: executions(triton, name) for name in ("sam_encoder", "sam_decoder")}
+    start = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(lambda photo: client.segment(photo, [(224, 100)]), photos))
+    elapsed = (time.perf_counter() - start) * 1000
+    return {"ms": elapsed} | {f"{name} executions": executions(triton, name) - count for name, count in before.items()}
+
+
+def memory(server: LocalServer, client: Client, idle: int) -> dict[str, float]:
+    """The deployment as started, after one of everything, and at its highest under eight clients."""
+
+    def work(number: int) -> None:
+        photo = unique_photo(3000 + number)
+        removal = client.smart_remove(photo, points=[(224, 100)])
+        client.cleanup(photo, removal.mask)
+        client.remove_background(photo)
+
+    work(0)
+    used = resident_bytes(server)
+    with PeakMemory(server) as peak, ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(work, range(1, CLIENTS + 1)))
+    return {"as started MB": idle / 1e6, "after use MB": used / 1e6, "peak under 8 clients MB": peak.bytes / 1e6}
+
+
+def session(network: str) -> onnxruntime.InferenceSession:
+    """The bare network, with the options that the server's onnxruntime backend uses."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False
+    return onnxruntime.InferenceSession(str(MODELS / network / "1/model.onnx"), options)
+
+
+def in_turn(a: Callable[[], Any], b: Callable[[], Any]) -> tuple[float, float]:
+    """Median milliseconds of `a` and of `b`, called in turn so that a machine's drift meets both."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS + 2):
+        for run, kept in zip((a, b), times):
+            start = time.perf_counter()
+            run()
+            kept.append((time.perf_counter() - start) * 1000)
+    return statistics.median(times[0][2:]), statistics.median(times[1][2:])
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as a markdown page."""
+    lines = ["# Serving on a CPU", "", "Made by `make bench`; the compact profile, no GPU.", ""]
+    lines += [f"Machine: {results['machine']}. Times are medians of {ROUNDS} calls in turn.", ""]
+    for title, figures in results.items():
+        if isinstance(figures, dict):
+            lines += [f"## {title.capitalize()}", "", "| figure | value |", "|---|---:|"]
+            lines += [f"| {name} | {show(name, value)} |" for name, value in figures.items()]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def show(name: str, value: float) -> str:
+    if name == "overhead":
+        return f"{value:.1%}"
+    return f"{value:.2f}" if name == "ratio" else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    main()
