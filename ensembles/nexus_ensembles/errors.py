@@ -1,10 +1,10 @@
 """What a pipeline may raise; `triton` turns each into a gRPC status.
 
-    PipelineError
-    +-- BadInput        INVALID_ARGUMENT: the caller's mistake, in one plain sentence
-    +-- Overloaded      UNAVAILABLE: a network cannot take the call now; try again
-    +-- Cancelled       CANCELLED: the caller has gone
-    +-- NetworkFailed   INTERNAL: a network failed; the server's log says why
+PipelineError
++-- BadInput        INVALID_ARGUMENT: the caller's mistake, in one plain sentence
++-- Overloaded      UNAVAILABLE: a network cannot take the call now; try again
++-- Cancelled       CANCELLED: the caller has gone
++-- NetworkFailed   INTERNAL: a network failed; the server's log says why
 """
 
 from __future__ import annotations
