@@ -1,0 +1,280 @@
+"""Pictures of every mode and orientation give what their plain RGB twins give."""
+
+from __future__ import annotations
+
+import functools
+import io
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from nexus_client import Client
+from PIL import Image, ImageOps
+
+from tests.functional.helpers import PHOTOS
+from tests.functional.malformed_files import chunk, encode, png
+
+UInt8 = npt.NDArray[np.uint8]
+DILATE = 3
+ORIENTATION = 0x0112
+# What brings each EXIF orientation upright, undone: how the camera's pixels lie in the file.
+TURNED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[::-1],
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda a: a.swapaxes(0, 1)[:, ::-1],
+}
+
+
+@functools.cache
+def photo() -> UInt8:
+    """The coffee cup, UINT8 [160, 240, 3]: the spoon is at (140, 120)."""
+    return np.asarray(Image.open(PHOTOS / "coffee.jpg").convert("RGB").resize((240, 160)))
+
+
+@functools.cache
+def grey() -> UInt8:
+    """The photo in grey, UINT8 [160, 240]."""
+    return np.asarray(Image.fromarray(photo()).convert("L"))
+
+
+@functools.cache
+def hole() -> npt.NDArray[np.bool_]:
+    """A small hole off the middle, BOOL [160, 240]."""
+    mask = np.zeros((160, 240), np.bool_)
+    mask[100:120, 130:160] = True
+    return mask
+
+
+@functools.cache
+def outside() -> npt.NDArray[np.bool_]:
+    """Where the dilated hole is not: an ellipse of size 3 is a cross, one pixel up, down, left and right."""
+    padded = np.pad(hole(), 1)
+    grown: npt.NDArray[np.bool_] = hole() | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return ~grown
+
+
+@functools.cache
+def alpha() -> UInt8:
+    """A gradient from transparent to opaque, UINT8 [160, 240]."""
+    return np.broadcast_to(np.linspace(0, 255, 240).astype(np.uint8), (160, 240)).copy()
+
+
+def deep(pixels: UInt8) -> bytes:
+    """UINT8 [H, W, C] as a 16-bit PNG, which Pillow does not write: each sample is its byte twice over."""
+    height, width, channels = pixels.shape
+    rows = np.repeat(pixels, 2, axis=2).reshape(height, -1)
+    lines = np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes()
+    return png(width, height, 16, {1: 0, 3: 2, 2: 4, 4: 6}[channels], zlib.compress(lines))
+
+
+def rgba() -> Image.Image:
+    return Image.fromarray(np.dstack([photo(), alpha()]))
+
+
+def palette() -> Image.Image:
+    return Image.fromarray(photo()).quantize(64)
+
+
+def decoded(data: bytes, mode: str = "RGB") -> UInt8:
+    return np.asarray(Image.open(io.BytesIO(data)).convert(mode))
+
+
+def other_frames() -> list[Image.Image]:
+    """What an animation goes on with, unlike the photo."""
+    return [Image.new("RGB", (240, 160), colour) for colour in ("red", "green")]
+
+
+# A file, and the RGB pixels UINT8 [H, W, 3] that it stands for.
+OPAQUE: dict[str, Callable[[], tuple[bytes, UInt8]]] = {
+    "rgb png": lambda: (encode(Image.fromarray(photo())), photo()),
+    "grey png": lambda: (encode(Image.fromarray(grey())), np.repeat(grey()[..., None], 3, 2)),
+    "1-bit png": lambda: (
+        encode(Image.fromarray(grey() > 127)),
+        np.repeat(((grey() > 127) * np.uint8(255))[..., None], 3, 2),
+    ),
+    "16-bit grey png": lambda: (
+        encode(Image.fromarray(grey().astype(np.uint16) * 257)),
+        np.repeat(grey()[..., None], 3, 2),
+    ),
+    "16-bit rgb png": lambda: (deep(photo()), photo()),
+    "palette png": lambda: (encode(palette()), np.asarray(palette().convert("RGB"))),
+    "opaque rgba png": lambda: (encode(Image.fromarray(photo()).convert("RGBA")), photo()),
+    "lossless webp": lambda: (encode(Image.fromarray(photo()), "WEBP", lossless=True), photo()),
+    "animated png": lambda: (
+        encode(Image.fromarray(photo()), save_all=True, append_images=other_frames()),
+        photo(),
+    ),
+    "animated webp": lambda: (
+        encode(Image.fromarray(photo()), "WEBP", save_all=True, append_images=other_frames(), lossless=True),
+        photo(),
+    ),
+    "png with a broken colour profile": lambda: (
+        encode(Image.fromarray(photo()), icc_profile=b"no profile"),
+        photo(),
+    ),
+}
+# Files that lose something, so that their pixels are what Pillow decodes.
+LOSSY: dict[str, Callable[[], bytes]] = {
+    "jpeg": lambda: encode(Image.fromarray(photo()), "JPEG"),
+    "progressive jpeg": lambda: encode(Image.fromarray(photo()), "JPEG", progressive=True),
+    "grey jpeg": lambda: encode(Image.fromarray(grey()), "JPEG"),
+    "cmyk jpeg": lambda: encode(Image.fromarray(photo()).convert("CMYK"), "JPEG", quality=95),
+    "multi-picture jpeg": lambda: encode(
+        Image.fromarray(photo()), "MPO", save_all=True, append_images=other_frames()
+    ),
+    "webp": lambda: encode(Image.fromarray(photo()), "WEBP"),
+}
+TRANSLUCENT: dict[str, Callable[[], tuple[bytes, UInt8, UInt8]]] = {
+    "rgba png": lambda: (encode(rgba()), photo(), alpha()),
+    "16-bit rgba png": lambda: (deep(np.dstack([photo(), alpha()])), photo(), alpha()),
+    "grey and alpha png": lambda: (
+        encode(Image.fromarray(np.dstack([grey(), alpha()]))),
+        np.repeat(grey()[..., None], 3, 2),
+        alpha(),
+    ),
+    "palette png with a transparent colour": lambda: (
+        encode(palette(), transparency=0),
+        np.asarray(palette().convert("RGB")),
+        np.where(np.asarray(palette()) == 0, 0, 255).astype(np.uint8),
+    ),
+    # exact: without it, WebP replaces the colours of transparent pixels
+    "lossless webp with alpha": lambda: (encode(rgba(), "WEBP", lossless=True, exact=True), photo(), alpha()),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_cleanup_keeps_the_pixels_that_a_file_stands_for(name: str, client: Client) -> None:
+    data, expected = OPAQUE[name]()
+    filled = client.cleanup(data, hole(), dilate=DILATE)
+    assert (filled.mode, filled.size) == ("RGB", (240, 160))
+    np.testing.assert_array_equal(np.asarray(filled)[outside()], expected[outside()])
+    twin = client.cleanup(expected, hole(), dilate=DILATE)
+    np.testing.assert_array_equal(np.asarray(filled), np.asarray(twin))
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_cleanup_keeps_the_pixels_that_a_lossy_file_decodes_to(name: str, client: Client) -> None:
+    data = LOSSY[name]()
+    expected = decoded(data)
+    filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))
+    np.testing.assert_array_equal(filled[outside()], expected[outside()])
+    # Not merely what Pillow says: the right way round and of the right colours. Quality 75 and chroma at half the
+    # size lose 3 levels or so on this photo; inverted inks would differ by a hundred.
+    original = np.repeat(grey()[..., None], 3, 2) if name.startswith("grey") else photo()
+    assert np.abs(expected.astype(int) - original).mean() < 6
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_applied(kind: str, orientation: int, client: Client) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(TURNED[orientation](photo())))
+    options = {} if kind == "PNG" else {"quality": 95} if kind == "JPEG" else {"lossless": True}
+    data = encode(stored, kind, exif=exif, **options)
+    filled = client.cleanup(data, hole(), dilate=DILATE)
+    assert filled.size == (240, 160)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(np.asarray(filled)[outside()], upright[outside()])
+    # 1.5 levels is what JPEG at quality 95 loses; a picture turned wrongly is off by 40 and more
+    assert np.abs(upright.astype(int) - photo()).mean() <= (3 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 999]
+)
+def test_broken_exif_is_passed_over(broken: bytes, client: Client) -> None:
+    data = encode(Image.fromarray(photo()), "JPEG", exif=broken)
+    filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))
+    np.testing.assert_array_equal(filled[outside()], decoded(data)[outside()])
+
+
+@pytest.mark.parametrize("name", TRANSLUCENT)
+def test_cleanup_keeps_alpha(name: str, client: Client) -> None:
+    data, colours, levels = TRANSLUCENT[name]()
+    filled = client.cleanup(data, hole(), dilate=DILATE)
+    assert (filled.mode, filled.size) == ("RGBA", (240, 160))
+    np.testing.assert_array_equal(np.asarray(filled)[outside()], np.dstack([colours, levels])[outside()])
+
+
+@pytest.mark.parametrize("name", [*OPAQUE, *TRANSLUCENT])
+def test_segment_sees_the_colours_alone(name: str, client: Client) -> None:
+    data, expected, *_ = OPAQUE[name]() if name in OPAQUE else TRANSLUCENT[name]()
+    box = (125, 100, 175, 140)
+    found, twin = (client.segment(image, box=box) for image in (data, expected))
+    # Equal pixels make equal requests to the networks, which are deterministic.
+    np.testing.assert_array_equal(found.mask, twin.mask)
+    assert found.score == twin.score
+
+
+@pytest.mark.parametrize("name", [*OPAQUE, *TRANSLUCENT])
+def test_remove_background_multiplies_its_alpha_with_the_picture_s(name: str, client: Client) -> None:
+    data, expected, *levels = OPAQUE[name]() if name in OPAQUE else TRANSLUCENT[name]()
+    cut = client.remove_background(data, background="transparent")
+    twin = np.asarray(client.remove_background(expected, background="transparent"))
+    assert (cut.mode, cut.size) == ("RGBA", (240, 160))
+    matte = twin[..., 3].astype(int) * levels[0] // 255 if levels else twin[..., 3]
+    np.testing.assert_array_equal(np.asarray(cut)[..., :3], expected)
+    np.testing.assert_array_equal(np.asarray(cut)[..., 3], matte)
+
+
+def test_remove_background_shows_the_colour_through_transparent_pixels(client: Client) -> None:
+    cut = client.remove_background(encode(rgba()), background="#102030")
+    assert (cut.mode, cut.size) == ("RGB", (240, 160))
+    assert (np.asarray(cut)[:, 0] == (0x10, 0x20, 0x30)).all()  # where the photo's own alpha is 0
+
+
+MASKS: dict[str, Callable[[], bytes]] = {
+    "1-bit png": lambda: encode(Image.fromarray(hole())),
+    "grey png": lambda: encode(Image.fromarray(hole() * np.uint8(255))),
+    "just brighter than half": lambda: encode(Image.fromarray(np.where(hole(), 128, 127).astype(np.uint8))),
+    "16-bit png": lambda: encode(Image.fromarray(hole() * np.uint16(65535))),
+    "rgb png": lambda: encode(Image.fromarray(hole() * np.uint8(255)).convert("RGB")),
+    "palette png": lambda: encode(Image.fromarray(hole() * np.uint8(255)).convert("P")),
+    "rgba png, opaque": lambda: encode(Image.fromarray(hole() * np.uint8(255)).convert("RGBA")),
+    "white, transparent outside": lambda: encode(
+        Image.fromarray(np.dstack([np.full((160, 240), 255, np.uint8), hole() * np.uint8(255)]))
+    ),
+    "rgb png with black transparent": lambda: encode(
+        Image.fromarray(hole() * np.uint8(255)).convert("RGB"), transparency=(0, 0, 0)
+    ),
+    # Its hole ends on the edges of the codec's 8 x 8 blocks or not: ringing stays below half.
+    "jpeg": lambda: encode(Image.fromarray(hole() * np.uint8(255)), "JPEG", quality=95),
+    "webp": lambda: encode(Image.fromarray(hole() * np.uint8(255)).convert("RGB"), "WEBP", lossless=True),
+    "turned by exif": lambda: turned_mask(),
+}
+
+
+def turned_mask() -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    stored = np.ascontiguousarray(TURNED[6](hole() * np.uint8(255)))
+    return encode(Image.fromarray(stored), exif=exif)
+
+
+@functools.cache
+def reference(url: str) -> Any:
+    with Client(url) as client:
+        return np.asarray(client.cleanup(photo(), hole(), dilate=DILATE))
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_of_every_mode_select_the_same(name: str, client: Client, server: Any) -> None:
+    filled = np.asarray(client.cleanup(photo(), MASKS[name](), dilate=DILATE))
+    np.testing.assert_array_equal(filled, reference(server.url))
+
+
+def test_a_palette_chunk_out_of_place_changes_nothing(client: Client) -> None:
+    """An RGB PNG may suggest a palette; it is not one of its own."""
+    lines = np.hstack([np.zeros((160, 1), np.uint8), photo().reshape(160, -1)]).tobytes()
+    data = png(240, 160, 8, 2, zlib.compress(lines), chunk(b"PLTE", bytes(range(30))))
+    filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))
+    np.testing.assert_array_equal(filled[outside()], photo()[outside()])
