@@ -1,0 +1,202 @@
+"""Letterboxing, dilation, regions, padding and pasting; crops are in test_crops."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from nexus_ensembles import geometry
+
+from tests.unit.ensembles.fakes import noise
+
+Bool = npt.NDArray[np.bool_]
+
+
+@pytest.mark.parametrize(
+    ("size", "inner"),
+    [
+        ((1024, 1024), (1024, 1024)),
+        ((2048, 1024), (1024, 512)),
+        ((640, 480), (1024, 768)),
+        ((480, 640), (768, 1024)),
+        ((4000, 3000), (1024, 768)),
+        ((451, 300), (1024, 681)),  # 300 * 1024 / 451 = 681.15
+        ((1000, 333), (1024, 341)),  # 340.99, rounded to the nearest as SAM does
+        ((1, 1), (1024, 1024)),
+        ((65_535, 1), (1024, 1)),  # never less than a pixel
+    ],
+)
+def test_letterbox_keeps_the_ratio_in_1024(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    assert geometry.Letterbox(*size).inner == inner
+
+
+def test_letterbox_puts_the_photo_top_left_on_the_mean_colour() -> None:
+    photo = noise(512, 1024)
+    framed = geometry.Letterbox(1024, 512).frame(photo)
+    assert framed.shape == (1024, 1024, 3)
+    assert framed.dtype == np.uint8
+    np.testing.assert_array_equal(framed[:512], photo)
+    assert (framed[512:] == geometry.SAM_PIXEL_MEAN).all()
+
+
+def test_letterbox_scales_points_with_the_photo() -> None:
+    frame = geometry.Letterbox(2000, 1000)
+    points = frame.points(np.array([[0, 0], [2000, 1000], [500, 250]], np.float32))
+    assert points.dtype == np.float32
+    np.testing.assert_array_equal(points, [[0, 0], [1024, 512], [256, 128]])
+
+
+@pytest.mark.parametrize("size", [(640, 480), (300, 451), (1024, 1024), (2000, 1500), (97, 31)])
+def test_a_mask_survives_the_round_trip_through_the_frame(size: tuple[int, int]) -> None:
+    """A rectangle drawn in the low-resolution logits comes back where the photo has it."""
+    frame = geometry.Letterbox(*size)
+    width, height = frame.inner
+    logits = np.full((256, 256), -1, np.float32)
+    logits[: height // 8, : width // 8] = 1  # the photo's upper left quarter: half of inner, in cells of 4
+    mask = frame.mask(frame.upsample(logits))
+    assert mask.shape == size[::-1]
+    expected = np.zeros(size[::-1], np.bool_)
+    expected[: round(size[1] / 2), : round(size[0] / 2)] = True
+    # An edge may lie anywhere within a cell of 4 pixels of the frame.
+    cell = 4 * max(size) / 1024 + 1
+    assert np.count_nonzero(mask ^ expected) <= cell * (size[0] + size[1]) / 2
+
+
+def test_letterbox_ignores_logits_below_the_photo() -> None:
+    logits = np.full((256, 256), -1, np.float32)
+    logits[128:] = 1
+    assert not geometry.Letterbox(1024, 500).mask(geometry.Letterbox(1024, 500).upsample(logits)).any()
+
+
+def test_dilation_by_3_is_a_cross() -> None:
+    mask = np.zeros((5, 5), np.bool_)
+    mask[2, 2] = True
+    np.testing.assert_array_equal(
+        geometry.dilate(mask, 3).astype(int),
+        [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]],
+    )
+
+
+@pytest.mark.parametrize("size", [*range(2, 20), 33, 64, 101, 255])
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.4])
+def test_dilation_equals_that_of_opencv(size: int, share: float) -> None:
+    random = np.random.default_rng(size)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    for height, width in [(1, 1), (1, 90), (70, 1), (40, 57), (130, 99)]:
+        mask = random.random((height, width)) < share
+        expected = cv2.dilate(mask.astype(np.uint8), kernel).astype(np.bool_)
+        np.testing.assert_array_equal(geometry.dilate(mask, size), expected)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_no_dilation(size: int) -> None:
+    mask = np.eye(9, dtype=np.bool_)
+    np.testing.assert_array_equal(geometry.dilate(mask, size), mask)
+
+
+def logits_of(mask: Bool) -> npt.NDArray[np.float32]:
+    return np.where(mask, np.float32(3), np.float32(-3))
+
+
+def test_specks_are_dropped_and_holes_filled_below_the_area() -> None:
+    mask = np.zeros((60, 60), np.bool_)
+    mask[5:35, 5:35] = True
+    mask[10:13, 10:13] = False  # a hole of 9
+    mask[20:24, 20:24] = False  # a hole of 16
+    mask[40:43, 40:43] = True  # a speck of 9
+    mask[50:54, 50:54] = True  # a speck of 16
+    expected = mask.copy()
+    expected[10:13, 10:13] = True
+    expected[40:43, 40:43] = False
+    logits = logits_of(mask)
+    np.testing.assert_array_equal(geometry.drop_small_regions(logits, 10) > 0, expected)
+    np.testing.assert_array_equal(geometry.drop_small_regions(logits, 9) > 0, mask)
+    for untouched in (0, 1):
+        assert geometry.drop_small_regions(logits, untouched) is logits
+
+
+def test_diagonal_neighbours_are_one_region() -> None:
+    assert np.count_nonzero(geometry.drop_small_regions(logits_of(np.eye(12, dtype=np.bool_)), 12) > 0) == 12
+
+
+def test_the_largest_speck_stays_when_all_are_small() -> None:
+    mask = np.zeros((30, 30), np.bool_)
+    mask[2:4, 2:4] = True
+    mask[10:13, 10:13] = True
+    kept = geometry.drop_small_regions(logits_of(mask), 1000) > 0
+    assert kept[10:13, 10:13].all()
+    assert np.count_nonzero(kept) == 9
+
+
+def test_nothing_selected_stays_nothing() -> None:
+    assert not (geometry.drop_small_regions(np.full((9, 9), -1, np.float32), 100) > 0).any()
+
+
+def test_the_surroundings_are_no_hole_however_large_the_area() -> None:
+    mask = np.zeros((30, 30), np.bool_)
+    mask[2:12, 2:12] = True
+    mask[5, 5] = False
+    mask[20, 20] = True
+    expected = np.zeros((30, 30), np.bool_)
+    expected[2:12, 2:12] = True
+    np.testing.assert_array_equal(geometry.drop_small_regions(logits_of(mask), 2**31 - 1) > 0, expected)
+
+
+def test_a_hole_that_is_filled_counts_towards_its_region() -> None:
+    mask = np.zeros((20, 20), np.bool_)
+    mask[2:6, 2:6] = True
+    mask[3:5, 3:5] = False  # a ring of 12 around 4: together 16
+    mask[10:20, 10:20] = True
+    kept = geometry.drop_small_regions(logits_of(mask), 16) > 0
+    assert kept[2:6, 2:6].all()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 1), (7, 9), (16, 3), (100, 65)])
+def test_padding_reflects_up_to_the_multiple(shape: tuple[int, int]) -> None:
+    pixels = noise(*shape)
+    padded = geometry.pad_to_multiple(pixels, 8)
+    height, width = shape
+    assert padded.shape[0] % 8 == padded.shape[1] % 8 == 0
+    assert 0 <= padded.shape[0] - height < 8
+    assert 0 <= padded.shape[1] - width < 8
+    np.testing.assert_array_equal(padded[:height, :width], pixels)
+    for row in range(height, min(padded.shape[0], 2 * height)):
+        np.testing.assert_array_equal(padded[row, :width], pixels[2 * height - 1 - row])
+    for column in range(width, min(padded.shape[1], 2 * width)):
+        np.testing.assert_array_equal(padded[:height, column], pixels[:, 2 * width - 1 - column])
+
+
+def test_a_multiple_is_not_padded() -> None:
+    pixels = noise(16, 24)
+    assert geometry.pad_to_multiple(pixels, 8) is pixels
+
+
+def test_paste_takes_the_core_whole_and_leaves_the_rest() -> None:
+    canvas, fill = noise(40, 40), np.full((40, 40, 3), 200, np.uint8)
+    before = canvas.copy()
+    core = np.zeros((40, 40), np.bool_)
+    core[15:25, 15:25] = True
+    hole = geometry.dilate(core, 9)
+    geometry.paste(canvas, fill, core, hole)
+    np.testing.assert_array_equal(canvas[core], fill[core])
+    np.testing.assert_array_equal(canvas[~hole], before[~hole])
+
+
+def test_paste_fades_with_the_distance_from_the_core() -> None:
+    canvas, fill = np.zeros((41, 41, 3), np.uint8), np.full((41, 41, 3), 250, np.uint8)
+    core = np.zeros((41, 41), np.bool_)
+    core[:, :10] = True
+    hole = np.zeros((41, 41), np.bool_)
+    hole[:, :20] = True  # a ring of distances 1 to 10
+    geometry.paste(canvas, fill, core, hole)
+    # weight 1 - d / 11 of 250, rounded
+    assert canvas[20, 9:21, 0].tolist() == [250, 227, 205, 182, 159, 136, 114, 91, 68, 45, 23, 0]
+
+
+def test_paste_without_a_ring() -> None:
+    canvas, fill = noise(9, 9), np.full((9, 9, 3), 5, np.uint8)
+    before = canvas.copy()
+    core = np.eye(9, dtype=np.bool_)
+    geometry.paste(canvas, fill, core, core)
+    np.testing.assert_array_equal(canvas, np.where(core[..., None], fill, before))
