@@ -60,4 +60,6 @@ def _cut_out(photo: images.Photo, alpha: Float32, colour: Colour | None) -> byte
     if colour is None:
         return images.encode_png(np.dstack([photo.rgb, matte]))
     backdrop = Image.new("RGB", photo.size, colour)
-    return images.encode_png(np.asarray(Image.composite(Image.fromarray(photo.rgb), backdrop, Image.fromarray(matte))))
+    return images.encode_png(
+        np.asarray(Image.composite(Image.fromarray(photo.rgb), backdrop, Image.fromarray(matte)))
+    )

@@ -35,7 +35,9 @@ class TritonPythonModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # A pattern is one block planned ahead for each input shape: a third more memory, and no faster.
         options.enable_mem_pattern = False
-        self._on_gpu = args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers()
+        self._on_gpu = (
+            args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers()
+        )
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._on_gpu:
             providers.insert(
@@ -60,7 +62,9 @@ class TritonPythonModel:
                 return [response for request in requests for response in self._run_isolated([request])]
             # onnxruntime's message may name files: it belongs in the log
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
-            error = pb_utils.TritonError(f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL)
+            error = pb_utils.TritonError(
+                f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL
+            )
             return [pb_utils.InferenceResponse(error=error)]
 
     def _run(self, requests: list[Any]) -> list[Any]:
