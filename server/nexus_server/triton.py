@@ -59,7 +59,7 @@ def find(runtime: Path) -> Triton:
     ours = find_spec("nexus_backends.onnxruntime.model")
     assert ours is not None  # it is part of this distribution
     (backends / "onnxruntime").symlink_to(Path(str(ours.origin)).parent)
-    libraries = [str(root / "nvidia_pytriton.libs"), str(_libpython_folder() or "")]
+    libraries = [str(root / "nvidia_pytriton.libs"), _libpython_folder()]
     inherited = os.environ.get("LD_LIBRARY_PATH", "")
     environment = {
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, inherited])),
@@ -79,8 +79,9 @@ def _check_machine() -> None:
         )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(map(int, version.split("."))) < _GLIBC:
+        found = f"{libc} {version}" if libc else "another libc"
         raise ServerError(
-            f"the embedded tritonserver needs glibc 2.35 or newer (it has {libc or 'no glibc'} {version}); "
+            f"the embedded tritonserver needs glibc 2.35 or newer (this machine has {found}); "
             "use Debian 12, Ubuntu 22.04 or newer."
         )
     if not _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
@@ -99,17 +100,17 @@ def _check_machine() -> None:
         )
 
 
-def _libpython_folder() -> Path | None:
-    """Where the shared libpython lies; None where there is none; an empty path where the linker finds it itself."""
+def _libpython_folder() -> str | None:
+    """Where the shared libpython lies; None where there is none; nothing where the linker finds it itself."""
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     for folder in (sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"):
         if folder and (Path(folder) / name).exists():
-            return Path(folder)
+            return str(folder)
     try:
         CDLL(name)
     except OSError:
         return None
-    return Path()
+    return ""
 
 
 def _unpacked() -> Path:
