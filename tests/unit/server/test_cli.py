@@ -1,0 +1,139 @@
+"""What `nexus-server` refuses before it starts anything."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nexus_server import cli, triton
+from nexus_server.errors import ServerError
+
+
+class Started(Exception):
+    """Raised in place of serving."""
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A repository of one network, an embedded Triton that is already there, and the supervisors made."""
+    made: list[Any] = []
+
+    class Supervisor:
+        def __init__(self, *arguments: Any) -> None:
+            made.append(arguments)
+
+        async def run(self) -> None:
+            raise Started
+
+    (tmp_path / "lama/1").mkdir(parents=True)
+    (tmp_path / "lama/1/model.onnx").touch()
+    (tmp_path / "lama/config.pbtxt").write_text('name: "lama"')
+    found = triton.Triton(tmp_path / "tritonserver", tmp_path, tmp_path, embedded=True)
+    monkeypatch.setattr(triton, "find", lambda _: found)
+    monkeypatch.setattr(cli, "Supervisor", Supervisor)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What `nexus-server` says as it exits with status 1."""
+    monkeypatch.setattr("sys.argv", ["nexus-server", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert isinstance(caught.value.code, str)  # printed to stderr; the status is then 1
+    return caught.value.code
+
+
+def free(*_: Any) -> None:
+    """Any port will do."""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org", "127.evil.org"])
+def test_the_embedded_server_serves_loopback_alone(
+    host: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, "--models", ".", "--host", host) == (
+        "nexus-server: the embedded tritonserver 2.51.0 has known security holes and serves loopback addresses only, "
+        f"not {host}; use the vendor's image to serve a network."
+    )
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [([], "127.0.0.1"), (["--host", "localhost"], "localhost"), (["--host", "127.0.0.9"], "127.0.0.9")],
+)
+def test_loopback_is_served(
+    given: list[str], host: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_check_free", free)
+    monkeypatch.setattr("sys.argv", ["nexus-server", "--models", ".", *given])
+    with pytest.raises(Started):
+        cli.main()
+    ((_, _, _, settings),) = started
+    assert (settings.host, settings.grpc_port, settings.http_port, settings.metrics_port) == (
+        host,
+        8001,
+        8000,
+        8002,
+    )
+    assert settings.cache_bytes == 256 * 2**20
+
+
+def test_the_vendor_s_server_listens_everywhere(
+    tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = triton.Triton(tmp_path, tmp_path, tmp_path, embedded=False)
+    monkeypatch.setattr(triton, "find", lambda _: vendor)
+    monkeypatch.setattr(cli, "_check_free", free)
+    monkeypatch.setattr("sys.argv", ["nexus-server", "--models", "."])
+    with pytest.raises(Started):
+        cli.main()
+    assert started[0][3].host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("option", ["--grpc-port", "--http-port", "--metrics-port"])
+def test_a_port_in_use(option: str, started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as holder, socket.socket() as other:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        other.bind(("127.0.0.1", 0))
+        port = str(holder.getsockname()[1])
+        spare = str(other.getsockname()[1])
+        other.close()
+        options = {"--grpc-port": spare, "--http-port": spare, "--metrics-port": spare} | {option: port}
+        words = [word for pair in options.items() for word in pair]
+        said = run(monkeypatch, "--models", ".", *words)
+    assert (
+        said
+        == f"nexus-server: port {port} of 127.0.0.1 cannot be used (Address already in use); choose another."
+    )
+    assert started == []
+
+
+def test_what_is_missing_is_said_and_the_rest_served(
+    tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "u2net").mkdir()
+    (tmp_path / "u2net/config.pbtxt").write_text('name: "u2net"')
+    monkeypatch.setattr(cli, "_check_free", free)
+    monkeypatch.setattr("sys.argv", ["nexus-server", "--models", "."])
+    with pytest.raises(Started):
+        cli.main()
+    assert (
+        capsys.readouterr().out
+        == "nexus-server: not serving u2net: not built; run: nexus-export build u2net\n"
+    )
+    assert list(started[0][2].ready) == ["lama"]
+
+
+@pytest.mark.usefixtures("started")
+def test_a_server_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Path) -> None:
+        raise ServerError("there is no tritonserver; make one.")
+
+    monkeypatch.setattr(triton, "find", broken)
+    assert run(monkeypatch, "--models", ".") == "nexus-server: there is no tritonserver; make one."
+    assert run(monkeypatch, "--models", "absent").endswith("give the model repository with --models.")

@@ -1,0 +1,110 @@
+"""Which models are served, what is said of the others, and what Triton is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from nexus_server import repository
+from nexus_server.errors import ServerError
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+
+def network(folder: Path, name: str, *artifacts: str) -> None:
+    (folder / name / "1").mkdir(parents=True)
+    (folder / name / "config.pbtxt").write_text(f'name: "{name}"\nmax_batch_size: 4\n')
+    for artifact in artifacts:
+        (folder / name / "1" / artifact).touch()
+
+
+def pipeline(folder: Path, name: str, networks: str) -> None:
+    (folder / name / "1").mkdir(parents=True)
+    (folder / name / "config.pbtxt").write_text(
+        f'name: "{name}"\nbackend: "python"\n'
+        f'parameters {{ key: "networks" value {{ string_value: "{networks}" }} }}\n'
+    )
+
+
+def test_networks_with_an_artifact_and_pipelines_with_their_networks_are_ready(tmp_path: Path) -> None:
+    network(tmp_path, "encoder", "model.onnx")
+    network(tmp_path, "lama")
+    pipeline(tmp_path, "cleanup", "lama")
+    pipeline(tmp_path, "segment", "encoder")
+    pipeline(tmp_path, "smart_remove", "encoder lama decoder")
+    found = repository.scan(tmp_path)
+    assert sorted(found.ready) == ["encoder", "segment"]
+    assert found.missing == {
+        "lama": "not built; run: nexus-export build lama",
+        "cleanup": "needs lama",
+        "smart_remove": "needs lama, decoder",
+    }
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "backend", "file"),
+    [
+        (("model.onnx",), "onnxruntime", "model.onnx"),
+        (("model.plan",), "tensorrt", "model.plan"),
+        (("model.onnx", "model.plan"), "tensorrt", "model.plan"),  # the engine that was built for this device
+    ],
+)
+def test_the_artifact_decides_the_engine(
+    tmp_path: Path, artifacts: tuple[str, ...], backend: str, file: str
+) -> None:
+    network(tmp_path, "lama", *artifacts)
+    config = repository.scan(tmp_path).ready["lama"]
+    assert (config.backend, config.default_model_filename, config.max_batch_size) == (backend, file, 4)
+
+
+def test_a_folder_without_models(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(ServerError, match=r"holds no models; give the model repository with --models\.$"):
+            repository.scan(folder)
+
+
+def test_nothing_built(tmp_path: Path) -> None:
+    network(tmp_path, "lama")
+    pipeline(tmp_path, "cleanup", "lama")
+    with pytest.raises(ServerError, match=r"^no network is built, .*; run: nexus-export build$"):
+        repository.scan(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["max_batch_size: many", "no_such_field: 1", "input [", "\0"])
+def test_a_malformed_config_is_named(tmp_path: Path, content: str) -> None:
+    network(tmp_path, "encoder", "model.onnx")
+    network(tmp_path, "lama", "model.onnx")
+    (tmp_path / "lama/config.pbtxt").write_text(content)
+    with pytest.raises(
+        ServerError, match=r"lama/config\.pbtxt is not a model configuration .*; mend or remove it\.$"
+    ):
+        repository.scan(tmp_path)
+
+
+def test_folders_without_a_config_are_passed_over(tmp_path: Path) -> None:
+    network(tmp_path, "lama", "model.onnx")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "README.md").touch()
+    assert sorted(repository.scan(tmp_path).ready) == ["lama"]
+
+
+def test_triton_gets_completed_configs_and_links_to_the_versions(tmp_path: Path) -> None:
+    source, into = tmp_path / "source", tmp_path / "runtime" / "models"
+    network(source, "lama", "model.onnx")
+    network(source, "absent")
+    found = repository.scan(source)
+    assert repository.assemble(source, found.ready, into) == into
+    assert [path.name for path in into.iterdir()] == ["lama"]
+    assert (into / "lama/1").resolve() == (source / "lama/1").resolve()
+    assert (into / "lama/1/model.onnx").exists()
+    written = text_format.Parse((into / "lama/config.pbtxt").read_text(), ModelConfig())
+    assert written == found.ready["lama"]
+    assert written.backend == "onnxruntime"
+
+
+def test_a_relative_repository_is_linked_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network(tmp_path / "source", "lama", "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    found = repository.scan(Path("source"))
+    repository.assemble(Path("source"), found.ready, tmp_path / "into")
+    assert (tmp_path / "into/lama/1").readlink().is_absolute()
