@@ -4,5 +4,5 @@ A pipeline is one coroutine. It takes a `Networks` object and plain values, and 
 
     outputs = await cleanup.run(networks, image=photo_bytes, mask=mask_bytes, dilate=3)
 
-Only `triton` knows that Triton exists, and only `local` knows onnxruntime.
+Only `triton` knows that Triton exists, and only `local` knows onnxruntime (in-process, for debugging).
 """

@@ -28,14 +28,42 @@ _CODES = {
 }
 
 
-class TritonNetworks:
-    """Calls networks from within one request, by asynchronous BLS."""
+class Rounds:
+    """Keeps the requests of one execution in step, so that their calls meet in the networks' queues and share batches.
 
-    def __init__(self, request: Any) -> None:
+    It costs none of them: Triton sends an execution's responses when the last is ready.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self._busy = requests
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def join(self) -> None:
+        """Return when every other request of the execution has joined as well, or has left."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self.leave()
+        await turn
+
+    def leave(self) -> None:
+        """Be waited for no longer."""
+        self._busy -= 1
+        if self._busy == 0:
+            for turn in self._waiting:
+                turn.set_result(None)
+            self._busy, self._waiting = len(self._waiting), []
+
+
+class TritonNetworks:
+    """Calls networks from within one request, one call at a time, by asynchronous BLS."""
+
+    def __init__(self, request: Any, rounds: Rounds) -> None:
         self._request = request
+        self._rounds = rounds
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
         """See `nexus_ensembles.networks.Networks`."""
+        await self._rounds.join()
         # A cancellation does not travel through BLS: the last moment to notice it is before the next call.
         if self._request.is_cancelled():
             raise Cancelled("the request was cancelled.")
@@ -75,16 +103,19 @@ class UnaryPipeline:
         }
 
     async def execute(self, requests: list[Any]) -> list[Any]:
-        return await asyncio.gather(*map(self._respond, requests))
+        rounds = Rounds(len(requests))
+        return await asyncio.gather(*(self._respond(request, rounds) for request in requests))
 
-    async def _respond(self, request: Any) -> Any:
+    async def _respond(self, request: Any, rounds: Rounds) -> Any:
         try:
-            outputs = await type(self).run(TritonNetworks(request), **self._inputs(request))
+            outputs = await type(self).run(TritonNetworks(request, rounds), **self._inputs(request))
         except PipelineError as error:
             return _error(str(error), _CODES[type(error)])
         except Exception:  # one request's fault must not fail its batch, nor show the caller our stack
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             return _error(f"{self._name} failed; the server's log says why.", "INTERNAL")
+        finally:
+            rounds.leave()
         tensors = [
             pb_utils.Tensor(name, np.array([[value]], self._dtypes[name])) for name, value in outputs.items()
         ]
