@@ -80,10 +80,10 @@ def run(client: Client, timings: Timings) -> Image.Image:
     rows.append(contact_sheet.Row("smart_remove: a box", mark(photo, box=box), gone.mask, gone.image))
 
     photo, path = load("dragonfly.jpg")
-    box = (2060, 1060, 2700, 1740)
+    box = (3140, 1385, 3345, 1700)
     gone = timings.call("smart_remove, 13 megapixels", photo.size, lambda: client.smart_remove(path, box=box))
     save(gone.image, "smart_remove_large.png")
-    window = (1700, 700, 3060, 2060)
+    window = (2500, 1050, 3700, 1950)
     rows.append(
         contact_sheet.Row(
             "smart_remove: a detail of 13 megapixels",
