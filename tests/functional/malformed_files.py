@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zipfile
@@ -19,6 +20,7 @@ CUTS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
 BOMB_BYTES = 200 * 2**20
 
 
+@functools.cache
 def files() -> dict[str, bytes]:
     """Every malformed file by its name."""
     return {**_truncated(), **_broken_png(), **_bombs(), **_broken_jpeg_and_webp(), **_other_formats()}

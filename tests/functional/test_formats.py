@@ -57,7 +57,9 @@ def hole() -> npt.NDArray[np.bool_]:
 def outside() -> npt.NDArray[np.bool_]:
     """Where the dilated hole is not: an ellipse of size 3 is a cross, one pixel up, down, left and right."""
     padded = np.pad(hole(), 1)
-    grown: npt.NDArray[np.bool_] = hole() | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    grown: npt.NDArray[np.bool_] = (
+        hole() | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    )
     return ~grown
 
 
@@ -188,6 +190,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int, client: Client
     assert np.abs(upright.astype(int) - photo()).mean() <= (3 if kind == "JPEG" else 0)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # from Pillow, when the test itself reads the file
 @pytest.mark.parametrize(
     "broken", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 999]
 )

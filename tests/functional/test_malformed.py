@@ -323,7 +323,12 @@ def decoders(server: LocalServer) -> list[psutil.Process]:
 def content(item: tuple[str, npt.NDArray[Any]]) -> tuple[Any, ...]:
     """A tensor as something to compare."""
     name, array = item
-    return name, array.dtype.str, array.shape, repr(array.tolist())
+    return (
+        name,
+        array.dtype.str,
+        array.shape,
+        tuple(array.ravel().tolist()) if array.dtype == object else array.tobytes(),
+    )
 
 
 def test_there_are_200_distinct_cases() -> None:
@@ -353,6 +358,36 @@ def test_malformed_requests_are_refused_and_the_next_good_one_works(
     assert grown < MEMORY_LIMIT
     for model in PIPELINES:
         assert infer(triton, model, good(model)) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "content"),
+    [
+        ("BYTES", [1, 1], b""),
+        ("BYTES", [1, 1], b"\1\0"),
+        ("BYTES", [1, 1], b"\xff\xff\xff\xff"),
+        ("BYTES", [1, 1], b"\xff\xff\xff\x7fshort"),
+        ("BYTES", [1, 1], b"\1\0\0\0ab"),
+        ("BYTES", [1, 1], b"\0\0\0\0" * 2),
+        ("BYTES", [1, 1_000_000_000], b"\0\0\0\0"),
+        ("BYTES", [1, -1], b"\0\0\0\0"),
+        ("FP32", [1, 1], b"\0\0\0\0"),
+        ("NONSENSE", [1, 1], b"\0\0\0\0"),
+    ],
+)
+@pytest.mark.parametrize("model", PIPELINES)
+def test_bytes_that_do_not_fit_their_tensor_are_refused(
+    model: str, kind: str, shape: list[int], content: bytes, triton: grpc.InferenceServerClient
+) -> None:
+    """What no client library sends: the shape, the type and the bytes contradict each other."""
+    tensor = grpc.InferInput("image", shape, kind)
+    tensor._raw_content = content
+    with pytest.raises(InferenceServerException) as caught:
+        triton.infer(model, [tensor], client_timeout=60)
+    sentence = str(caught.value.message())
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT", sentence
+    assert not LEAKS.search(sentence)
+    assert triton.is_model_ready(model)
 
 
 def test_more_than_64_mib_are_refused(triton: grpc.InferenceServerClient) -> None:
