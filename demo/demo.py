@@ -57,7 +57,7 @@ def main() -> None:
         sheet = run(client, Timings(table))
     sheet.save(OUT / "contact_sheet.png")
     console.print(table)
-    console.print(f"every result is in {OUT.relative_to(Path.cwd())}/; look at contact_sheet.png first")
+    console.print(f"every result is in {OUT}; look at contact_sheet.png first")
 
 
 def run(client: Client, timings: Timings) -> Image.Image:
