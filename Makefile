@@ -38,8 +38,8 @@ test: .venv/.tests .venv-export/.tests models ## run every test that needs no GP
 lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
-	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks tests/unit tests/functional
-	@$(EXPORT)/mypy export/nexus_export tests/export
+	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/serving.py tests/unit tests/functional
+	@$(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
 
 .PHONY: bench
 bench: .venv/.tests models ## measure on this machine and write benchmarks/results

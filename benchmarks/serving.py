@@ -86,7 +86,7 @@ def cleanup_overhead(client: Client) -> dict[str, float]:
     data = images.encode_png(np.asarray(photo))
     y, x = np.ogrid[:512, :512]
     mask = ((x - 300) / 60) ** 2 + ((y - 200) / 40) ** 2 <= 1
-    mask_data = images.encode_png(mask.astype(np.uint8) * 255)
+    mask_data = images.encode_png(mask.view(np.uint8) * np.uint8(255))
     lama = session("lama")
     feeds = {"image": np.asarray(photo)[None], "mask": (mask.astype(np.uint8) * 255)[None, ..., None]}
     served, bare = in_turn(lambda: client.cleanup(data, mask_data), lambda: lama.run(None, feeds))

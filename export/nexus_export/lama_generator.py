@@ -36,6 +36,9 @@ class GeneratorConfig:
 
 IN_CHANNELS = 4  # RGB and the mask
 OUT_CHANNELS = 3
+RESIDUAL_SCALE = 0.1
+"""Of a residual: the last layer sums hundreds of inputs, and unscaled, the noise of the first training steps
+is so loud that training silences the whole decoder to be rid of it."""
 
 
 class FourierUnit(nn.Module):
@@ -228,4 +231,4 @@ class Generator(nn.Module):
         x = torch.cat([part for part in (local, spread) if part is not None], dim=1)
         for layer in self.model[decoder:]:
             x = layer(x)
-        return torch.sigmoid(x) if self.config.output == "sigmoid" else x
+        return torch.sigmoid(x) if self.config.output == "sigmoid" else RESIDUAL_SCALE * x

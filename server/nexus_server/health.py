@@ -15,8 +15,9 @@ import tritonclient.grpc.aio as grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-# A model is taken for hung when it answers no probe for so long and has executed nothing else meanwhile.
-PROBE_TIMEOUT_S = 30.0
+# A model is taken for hung when it answers no probe for so long, and nothing else meanwhile. A pipeline answers one
+# execution at a time, so this is longer than any request that somebody still waits for (the client's deadline is 60 s).
+PROBE_TIMEOUT_S = 90.0
 # Variable dimensions of a probe: small, and a multiple of every network's modulus.
 PROBE_DIM = 64
 

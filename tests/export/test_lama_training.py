@@ -60,12 +60,19 @@ def test_no_photo_is_one_sentence(tmp_path: Path) -> None:
         load_photos([tmp_path])
 
 
-def test_reconstruction_weighs_hole_and_known_apart() -> None:
+def test_reconstruction_counts_the_hole_alone_and_its_edge_more() -> None:
     image = torch.zeros(1, 3, 4, 4)
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., :1, :] = 1
     painted = mask * 0.5 + (1 - mask) * 0.25
-    assert reconstruction(painted, image, mask, 6.0, 1.0) == pytest.approx(6 * 0.5 + 0.25)
+    assert reconstruction(painted, image, mask) == pytest.approx(0.5)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 8:56, 8:56] = 1
+    edge, deep = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    edge[..., 8, 32] = deep[..., 32, 32] = 1
+    # At the edge 8 of the 17 rows around are known: 8 / 17 + 0.2 against 0.2.
+    ratio = reconstruction(edge, edge * 0, mask) / reconstruction(deep, deep * 0, mask)
+    assert ratio == pytest.approx((8 / 17 + 0.2) / 0.2)
 
 
 def test_untouched_patches_count_as_real() -> None:

@@ -40,21 +40,20 @@ class Schedule:
 
     steps: int
     batch: int = 4
-    crop: int = 256
+    crop: int = 96
     """Pixels; a multiple of 8."""
     seed: int = 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     final_learning_rate: float = 1e-4
     """Reached on a cosine at the last step."""
     discriminator_learning_rate: float = 2e-4
-    warm_up_steps: int = 100
-    adversarial_from: float = 0.55
+    warm_up_steps: int = 300
+    adversarial_from: float = 0.75
     """Share of the run after which the discriminator joins."""
     adversarial_ramp: float = 0.05
     """Share of the run over which the generator's adversarial losses grow to full weight; until then it
     mostly trains the discriminator."""
-    hole_weight: float = 6.0
-    known_weight: float = 1.0
+    reconstruction_weight: float = 6.0
     adversarial_weight: float = 0.02
     matching_weight: float = 1.0
     penalty_weight: float = 0.5
@@ -130,7 +129,7 @@ class Trainer:
         with self._mixed_precision():
             painted = complete(self.generator, image, mask, pyramid=True)
         composite = image * (1.0 - mask) + painted * mask
-        loss = reconstruction(painted, image, mask, schedule.hole_weight, schedule.known_weight)
+        loss = schedule.reconstruction_weight * reconstruction(painted, image, mask)
         losses = {"reconstruction": float(loss.detach())}
         adversarial = schedule.adversarial(self.step)
         if adversarial > 0.0:
@@ -236,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for state and weights; resumes")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=4, help="crops a step of each worker")
-    parser.add_argument("--crop", type=int, default=256, help="pixels, a multiple of 8")
+    parser.add_argument("--crop", type=int, default=96, help="pixels, a multiple of 8")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="processor threads; default: all")

@@ -17,12 +17,17 @@ LARGEST_SHARE = 0.5
 """Holes over more than this share of a crop leave too little to learn from."""
 
 
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    # Small holes are as frequent as large ones: what can be predicted is learned from them first.
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def strokes(rng: np.random.Generator, size: int) -> Mask:
     """One to four bent brush strokes, as of someone painting over an object."""
     mask = np.zeros((size, size), np.uint8)
     for _ in range(rng.integers(1, 5)):
         x, y = rng.integers(0, size, 2)
-        width = int(rng.uniform(0.04, 0.3) * size)
+        width = int(_log_uniform(rng, 0.02, 0.3) * size)
         for turn in range(rng.integers(1, 6)):
             angle = rng.uniform(0, 4) + (np.pi if turn % 2 else 0)
             length = rng.uniform(0.05, 0.5) * size
@@ -37,7 +42,7 @@ def boxes(rng: np.random.Generator, size: int) -> Mask:
     """One to four rectangles."""
     mask = np.zeros((size, size), np.uint8)
     for _ in range(rng.integers(1, 5)):
-        width, height = rng.uniform(0.08, 0.5, 2) * size
+        width, height = _log_uniform(rng, 0.04, 0.5) * size, _log_uniform(rng, 0.04, 0.5) * size
         x, y = rng.uniform(0, size - width), rng.uniform(0, size - height)
         mask[int(y) : int(y + height), int(x) : int(x + width)] = 1
     return mask
@@ -51,7 +56,7 @@ def outlines(rng: np.random.Generator, size: int) -> Mask:
         radius = np.ones_like(turn)
         for frequency in range(1, 7):
             radius += rng.normal(0, 0.35 / frequency) * np.cos(frequency * turn + rng.uniform(0, 2 * np.pi))
-        radius = np.maximum(radius, 0.15) * rng.uniform(0.06, 0.24) * size
+        radius = np.maximum(radius, 0.15) * _log_uniform(rng, 0.03, 0.24) * size
         stretch = rng.uniform(0.6, 1.6)
         centre = rng.uniform(0.15, 0.85, 2) * size
         points = np.stack([radius * np.cos(turn) * stretch, radius * np.sin(turn) / stretch], axis=1) + centre
@@ -71,10 +76,10 @@ def thin_lines(rng: np.random.Generator, size: int) -> Mask:
 
 
 _KINDS: tuple[tuple[Callable[[np.random.Generator, int], Mask], float], ...] = (
-    (strokes, 0.35),
+    (strokes, 0.3),
     (boxes, 0.2),
-    (outlines, 0.35),
-    (thin_lines, 0.1),
+    (outlines, 0.3),
+    (thin_lines, 0.2),
 )
 
 
