@@ -10,8 +10,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 SERVE := .venv/bin
 EXPORT := .venv-export/bin
-MODELS ?= model_repository
-PORTS ?=
+PIP_FAILED = || { echo "make: pip could not install; check the network, pip's index and 2 GB of free disk, then run make again" >&2; exit 1; }
 
 .PHONY: help
 help: ## list the targets
@@ -23,11 +22,11 @@ demo: .venv/.ready models ## set everything up and edit real photos through a re
 
 .PHONY: serve
 serve: .venv/.ready ## serve the models that are built, on loopback, until Ctrl-C
-	@$(SERVE)/nexus-server --models $(MODELS) $(PORTS)
+	@$(SERVE)/nexus-server --models model_repository
 
 .PHONY: models
 models: .venv-export/.ready ## build the compact networks into the model repository
-	@$(EXPORT)/nexus-export build --out $(MODELS)
+	@$(EXPORT)/nexus-export build --out model_repository
 
 .PHONY: test
 test: .venv/.tests .venv-export/.tests models ## run every test that needs no GPU
@@ -42,8 +41,9 @@ lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
 
 .PHONY: bench
-bench: .venv/.tests models ## measure on this machine and write benchmarks/results
+bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results
 	@$(SERVE)/python -m benchmarks.serving
+	@$(EXPORT)/python -m benchmarks.lama_quality
 
 .PHONY: clean
 clean: ## remove environments, built networks and results
@@ -52,29 +52,27 @@ clean: ## remove environments, built networks and results
 
 # The environments. Serving and exporting are apart: neither has the other's dependencies.
 
-.venv/.ready: constraints.txt $(wildcard ensembles/pyproject.toml server/pyproject.toml client/pyproject.toml)
+.venv/bin/python .venv-export/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.10, 3.11 or 3.12 on the PATH; install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1; fi
+	@$(PYTHON) -m venv $(@:/bin/python=) || { rm -rf $(@:/bin/python=); echo "make: $(PYTHON) cannot make an environment; install its venv (Debian: apt-get install python3-venv), free disk space" >&2; exit 1; }
+
+.venv/.ready: constraints.txt ensembles/pyproject.toml server/pyproject.toml client/pyproject.toml | .venv/bin/python
 	@echo "setting up the serving environment (.venv)"
-	@$(call new-environment,.venv)
-	@$(SERVE)/python $(PIP) -c constraints.txt -e ensembles -e server -e client
+	@$(SERVE)/python $(PIP) -c constraints.txt -e ensembles -e server -e client $(PIP_FAILED)
+	@$(SERVE)/nexus-server --check
 	@touch $@
 
-.venv-export/.ready: export/pyproject.toml
+.venv-export/.ready: export/pyproject.toml | .venv-export/bin/python
 	@echo "setting up the export environment (.venv-export)"
-	@$(call new-environment,.venv-export)
-	@$(EXPORT)/python $(PIP) -e export
+	@$(EXPORT)/python $(PIP) -e export $(PIP_FAILED)
 	@touch $@
 
-.venv/.tests: .venv/.ready tests/requirements.txt
+.venv/.tests: tests/requirements.txt .venv/.ready
 	@echo "adding what the tests need to .venv"
-	@$(SERVE)/python $(PIP) -c constraints.txt -r tests/requirements.txt
+	@$(SERVE)/python $(PIP) -c constraints.txt -r $< $(PIP_FAILED)
 	@touch $@
 
-.venv-export/.tests: .venv-export/.ready tests/requirements-export.txt
+.venv-export/.tests: tests/requirements-export.txt .venv-export/.ready
 	@echo "adding torch and what the tests need to .venv-export"
-	@$(EXPORT)/python $(PIP) -e 'export[torch]' -r tests/requirements-export.txt
+	@$(EXPORT)/python $(PIP) -e 'export[torch]' -r $< $(PIP_FAILED)
 	@touch $@
-
-define new-environment
-	if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.10, 3.11 or 3.12 on the PATH; install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1; fi; \
-	$(PYTHON) -m venv --clear $(1) || { echo "make: $(PYTHON) has no venv; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
-endef

@@ -158,5 +158,7 @@ def scratch(photo: Image.Image) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
 if __name__ == "__main__":
     try:
         main()
-    except (NexusError, ServerError) as error:
+    except (NexusError, ServerError, OSError) as error:
         sys.exit(f"demo: {error}\ndemo: the server's log is {LOG}")
+    except KeyboardInterrupt:
+        sys.exit("demo: stopped")

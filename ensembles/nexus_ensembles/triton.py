@@ -9,6 +9,7 @@ import asyncio
 import json
 import traceback
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ _CODES = {
 class Rounds:
     """Keeps the requests of one execution in step, so that their calls meet in the networks' queues and share batches.
 
-    It costs none of them: Triton sends an execution's responses when the last is ready.
+    The price is small: Triton sends an execution's responses when the last is ready, so what waits here for a slower
+    neighbour would otherwise wait there.
     """
 
     def __init__(self, requests: int) -> None:
@@ -93,6 +95,7 @@ class UnaryPipeline:
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         self._name: str = config["name"]
+        self._threads = ThreadPoolExecutor(4 * config["max_batch_size"])
         # An input of dims [1] is a plain value to the pipeline, any other an array.
         self._scalars = {
             item["name"] for item in config["input"] if item["dims"] == ["1"] or item["dims"] == [1]
@@ -103,6 +106,9 @@ class UnaryPipeline:
         }
 
     async def execute(self, requests: list[Any]) -> list[Any]:
+        # BLS and asyncio.to_thread both wait in the loop's default executor, usually the cores plus four: too few on
+        # a small machine for the calls of a whole batch to leave together.
+        asyncio.get_running_loop().set_default_executor(self._threads)
         rounds = Rounds(len(requests))
         return await asyncio.gather(*(self._respond(request, rounds) for request in requests))
 

@@ -16,6 +16,7 @@ from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, Overloade
 from tests.unit.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError, module
 
 CONFIG = {
+    "max_batch_size": 8,
     "name": "doubler",
     "input": [
         {"name": "image", "data_type": "TYPE_STRING", "dims": ["1"]},
