@@ -1,0 +1,51 @@
+"""What the README shows works as it is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nexus_server.local import LocalServer
+from PIL import Image
+
+from tests.functional.helpers import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder in which the README's paths lead to the photos, and what it writes harms nothing."""
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    return tmp_path
+
+
+def test_python(server: LocalServer, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks("python")
+    monkeypatch.chdir(checkout)
+    names: dict[str, object] = {}
+    exec(code.replace("localhost:8001", server.url), names)
+    assert Image.open("launch-pad.png").size == (640, 427)
+
+
+def test_shell(server: LocalServer, checkout: Path) -> None:
+    (commands,) = blocks("sh")
+    path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "NEXUS_URL": server.url}
+    for command in commands.splitlines():
+        done = subprocess.run(command.split(), cwd=checkout, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert {path.name for path in checkout.glob("*.png")} == {
+        "launch-pad.png",
+        "mask.png",
+        "table.png",
+        "cat.png",
+    }
