@@ -8,7 +8,7 @@ import pytest
 import torch
 from nexus_export.errors import BuildError
 from nexus_export.lama import load_checkpoint
-from nexus_export.training.lama import Schedule, Trainer, train
+from nexus_export.training.lama import Trainer, train
 from nexus_export.training.lama_losses import (
     PatchDiscriminator,
     discriminator_loss,
@@ -17,6 +17,7 @@ from nexus_export.training.lama_losses import (
 )
 from nexus_export.training.lama_masks import LARGEST_SHARE, boxes, outlines, random_mask, strokes, thin_lines
 from nexus_export.training.lama_photos import HELD_OUT, Photo, load_photos, random_batch
+from nexus_export.training.lama_schedule import Schedule
 from nexus_export.training.lama_workers import Workers
 
 

@@ -7,10 +7,8 @@ log.csv, samples/*.png and lama_compact.safetensors (the moving average, ready f
 """
 
 import argparse
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -30,46 +28,9 @@ from nexus_export.training.lama_losses import (
     reconstruction,
 )
 from nexus_export.training.lama_photos import Photo, load_photos, random_batch
+from nexus_export.training.lama_schedule import Schedule
 from nexus_export.training.lama_state import MovingAverage, load_state, save_state
 from nexus_export.training.lama_workers import Workers
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The recipe; command-line options replace the sizes, the rest is fixed."""
-
-    steps: int
-    batch: int = 4
-    crop: int = 96
-    """Pixels; a multiple of 8."""
-    seed: int = 0
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-4
-    """Reached on a cosine at the last step."""
-    discriminator_learning_rate: float = 2e-4
-    warm_up_steps: int = 300
-    adversarial_from: float = 0.75
-    """Share of the run after which the discriminator joins."""
-    adversarial_ramp: float = 0.05
-    """Share of the run over which the generator's adversarial losses grow to full weight; until then it
-    mostly trains the discriminator."""
-    reconstruction_weight: float = 6.0
-    adversarial_weight: float = 0.02
-    matching_weight: float = 1.0
-    penalty_weight: float = 0.5
-    penalty_every: int = 8
-    """Steps between gradient penalties, whose weight is multiplied accordingly (lazy regularisation)."""
-    averaging_decay: float = 0.998
-
-    def rate(self, step: int) -> float:
-        """The generator's learning rate."""
-        warm = min(1.0, (step + 1) / self.warm_up_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return warm * (self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine)
-
-    def adversarial(self, step: int) -> float:
-        """Weight factor of the adversarial losses: 0 before they start, then growing to 1."""
-        return min(1.0, max(0.0, (step / self.steps - self.adversarial_from) / self.adversarial_ramp))
 
 
 class Trainer:
@@ -84,6 +45,12 @@ class Trainer:
         # Convolutions on channels-last tensors are about twice as fast, on processors and GPUs alike.
         self.generator = Generator(COMPACT_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Else the decoder's norms learn to keep every ReLU shut: silence is the quickest way to be rid of
+        # the noise of early steps, and a way without return. The last layer's weights can silence it too,
+        # but still get gradients.
+        for module in self.generator.model:
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.requires_grad_(False)
         # A zero last layer starts training at the pyramid fill itself.
         torch.nn.init.zeros_(self.generator.model[-1].weight)
         torch.nn.init.zeros_(self.generator.model[-1].bias)
@@ -236,6 +203,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=4, help="crops a step of each worker")
     parser.add_argument("--crop", type=int, default=96, help="pixels, a multiple of 8")
+    parser.add_argument(
+        "--adversarial-from",
+        type=float,
+        default=Schedule.adversarial_from,
+        help="share of the run after which the discriminator joins",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="processor threads; default: all")
@@ -249,7 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BuildError as error:
         parser.error(str(error))
     workers = Workers()
-    schedule = Schedule(steps=options.steps, batch=options.batch, crop=options.crop, seed=options.seed)
+    schedule = Schedule(
+        steps=options.steps,
+        batch=options.batch,
+        crop=options.crop,
+        seed=options.seed,
+        adversarial_from=options.adversarial_from,
+    )
     trainer = Trainer(schedule, photos, options.out, torch.device(options.device), workers)
     if workers.is_first:
         print(f"{len(photos)} photos, {workers.count} workers, from step {trainer.step}", flush=True)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 NEIGHBOURHOOD = 17
 """Pixels; within half of it a hole's pixels count as near its edge."""
 
