@@ -66,7 +66,7 @@ def letterboxed(photo: Callable[[str], Image.Image]) -> dict[str, NDArray[np.uin
 @pytest.fixture(scope="session")
 def sam_planes(letterboxed: dict[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
     """The photos after SAM's published preprocessing (`Sam.preprocess`): FP32 [1,3,1024,1024]."""
-    planes = {}
+    planes: dict[str, NDArray[np.float32]] = {}
     for name, pixels in letterboxed.items():
         height, width, _ = pixels.shape
         planes[name] = np.zeros((1, 3, IMAGE_SIZE, IMAGE_SIZE), np.float32)
