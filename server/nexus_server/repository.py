@@ -10,6 +10,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from nexus_server.errors import ServerError
 
+# Where nexus-export builds to, and nexus-server looks, unless told otherwise.
+DEFAULT_FOLDER = Path("model_repository")
 # The artifact decides the engine: the file in a network's version folder, in the order of preference, and its backend.
 ENGINES = {"model.plan": "tensorrt", "model.onnx": "onnxruntime"}
 
@@ -42,20 +44,23 @@ def scan(folder: Path) -> Repository:
             config.backend, config.default_model_filename = ENGINES[artifact], artifact
             ready[name] = config
         else:
-            missing[name] = f"not built; run: nexus-export build {name}"
+            missing[name] = f"not built; {_remedy(folder, name)}"
     for name, config in configs.items():
         if config.backend != "python":
             continue
-        absent = [
-            network for network in config.parameters["networks"].string_value.split() if network not in ready
-        ]
-        if absent:
+        if absent := [network for network in networks_of(config) if network not in ready]:
             missing[name] = f"needs {', '.join(absent)}"
         else:
             ready[name] = config
     if not ready:
-        raise ServerError("no network is built, so there is nothing to serve; run: nexus-export build")
+        raise ServerError(f"no network is built, so there is nothing to serve; {_remedy(folder)}")
     return Repository(ready, missing)
+
+
+def networks_of(config: ModelConfig) -> list[str]:
+    """The networks that a pipeline calls, as its parameter `networks` lists them; none for a network."""
+    # Reading an absent key of a protobuf map would put it there, and so into what Triton is given.
+    return config.parameters["networks"].string_value.split() if "networks" in config.parameters else []
 
 
 def assemble(folder: Path, models: dict[str, ModelConfig], into: Path) -> Path:
@@ -68,6 +73,14 @@ def assemble(folder: Path, models: dict[str, ModelConfig], into: Path) -> Path:
         (into / name / "config.pbtxt").write_text(text_format.MessageToString(config))
         (into / name / "1").symlink_to((folder / name / "1").resolve())
     return into
+
+
+def _remedy(folder: Path, *networks: str) -> str:
+    """What builds `networks`, or all, into `folder`: by the installed command, or in a checkout."""
+    if folder == DEFAULT_FOLDER:
+        return f"run: {' '.join(['nexus-export build', *networks])} (in a checkout: make models)"
+    build = " ".join(["nexus-export build", *networks, "--out", str(folder)])
+    return f"run: {build} (in a checkout: make models MODELS={folder})"
 
 
 def _read(path: Path) -> ModelConfig:

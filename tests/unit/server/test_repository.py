@@ -35,7 +35,8 @@ def test_networks_with_an_artifact_and_pipelines_with_their_networks_are_ready(t
     found = repository.scan(tmp_path)
     assert sorted(found.ready) == ["encoder", "segment"]
     assert found.missing == {
-        "lama": "not built; run: nexus-export build lama",
+        "lama": f"not built; run: nexus-export build lama --out {tmp_path} "
+        f"(in a checkout: make models MODELS={tmp_path})",
         "cleanup": "needs lama",
         "smart_remove": "needs lama, decoder",
     }
@@ -63,11 +64,23 @@ def test_a_folder_without_models(tmp_path: Path) -> None:
             repository.scan(folder)
 
 
-def test_nothing_built(tmp_path: Path) -> None:
-    network(tmp_path, "lama")
-    pipeline(tmp_path, "cleanup", "lama")
-    with pytest.raises(ServerError, match=r"^no network is built, .*; run: nexus-export build$"):
-        repository.scan(tmp_path)
+def test_nothing_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default folder need not be named."""
+    monkeypatch.chdir(tmp_path)
+    network(Path("model_repository"), "lama")
+    pipeline(Path("model_repository"), "cleanup", "lama")
+    with pytest.raises(ServerError) as caught:
+        repository.scan(Path("model_repository"))
+    assert str(caught.value) == (
+        "no network is built, so there is nothing to serve; run: nexus-export build (in a checkout: make models)"
+    )
+
+
+def test_a_pipeline_without_networks_keeps_its_parameters(tmp_path: Path) -> None:
+    """An empty parameter that nobody wrote would reach Triton."""
+    (tmp_path / "resize").mkdir()
+    (tmp_path / "resize/config.pbtxt").write_text('name: "resize"\nbackend: "python"\n')
+    assert not repository.scan(tmp_path).ready["resize"].parameters
 
 
 @pytest.mark.parametrize("content", ["max_batch_size: many", "no_such_field: 1", "input [", "\0"])
