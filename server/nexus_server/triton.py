@@ -47,11 +47,11 @@ def find(runtime: Path) -> Triton:
 
     Raises ServerError.
     """
-    if (VENDOR_ROOT / "bin/tritonserver").exists():
+    check_machine()
+    if _has_vendor():
         return Triton(
             VENDOR_ROOT / "bin/tritonserver", VENDOR_ROOT / "backends", VENDOR_ROOT / "caches", embedded=False
         )
-    _check_machine()
     root = _unpacked()
     server = root / "pytriton/tritonserver"
     backends = runtime / "backends"
@@ -71,8 +71,10 @@ def find(runtime: Path) -> Triton:
     )
 
 
-def _check_machine() -> None:
-    """Raise ServerError, with the remedy, where the embedded tritonserver cannot run."""
+def check_machine() -> None:
+    """Raise ServerError, with the remedy, where there is no tritonserver and the embedded one cannot run."""
+    if _has_vendor():
+        return
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise ServerError(
             "the embedded tritonserver needs Linux on x86_64; elsewhere use the vendor's Triton image."
@@ -98,6 +100,16 @@ def _check_machine() -> None:
             f"this Python has no shared libpython{minor}.so, which Triton's Python backend needs; install the "
             f"package libpython{minor}, or build Python with --enable-shared."
         )
+    folder = tempfile.gettempdir()
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise ServerError(
+            f"{folder} is mounted noexec, and Triton's Python backend runs from there; "
+            "set TMPDIR to a folder whose programs may run."
+        )
+
+
+def _has_vendor() -> bool:
+    return (VENDOR_ROOT / "bin/tritonserver").exists()
 
 
 def _libpython_folder() -> str | None:
@@ -133,6 +145,8 @@ def _unpacked() -> Path:
                     executable.chmod(0o755)
             contents.rename(root)
     except OSError as error:
+        if root.exists():  # another first start was quicker, and what a rename makes is whole
+            return root
         raise ServerError(
             f"tritonserver cannot be unpacked into {root.parent} ({error.strerror}); free 300 MB there, or make the "
             "environment where you may write."

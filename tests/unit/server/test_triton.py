@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,6 +150,39 @@ def test_a_python_without_a_shared_library(
         f"this Python has no shared libpython{MINOR}.so, which Triton's Python backend needs; install the "
         f"package libpython{MINOR}, or build Python with --enable-shared."
     )
+
+
+def test_a_folder_that_runs_no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/scratch")
+    mounted = SimpleNamespace(f_flag=os.ST_NOEXEC | os.ST_NODEV)
+    monkeypatch.setattr("os.statvfs", {"/scratch": mounted}.__getitem__)
+    assert refused(tmp_path) == (
+        "/scratch is mounted noexec, and Triton's Python backend runs from there; "
+        "set TMPDIR to a folder whose programs may run."
+    )
+
+
+def test_a_machine_that_can_run_it_passes_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton.check_machine()
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(ServerError, match="needs Linux on x86_64"):
+        triton.check_machine()
+
+
+@pytest.mark.usefixtures("pip")
+def test_two_first_starts_at_once(machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is slower takes what the other has set up."""
+    root = machine / "share/nexus-server/tritonserver-2.51.0"
+    rename = Path.rename
+
+    def late(path: Path, target: Path) -> Path:
+        shutil.copytree(path, root)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    found = triton.find(tmp_path / "runtime")
+    assert found.binary == root / "pytriton/tritonserver/bin/tritonserver"
+    assert list(root.parent.iterdir()) == [root]
 
 
 @pytest.mark.usefixtures("pip")
