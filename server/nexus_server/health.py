@@ -1,86 +1,130 @@
-"""Is the server serving? Two questions, since Triton itself reports a model ready whose process has died (server#8604).
+"""Does every model answer a real inference?
 
-`StubWatch` asks the kernel: has a process below tritonserver died? It notices within a second and costs nothing.
-`Prober` asks Triton: does every model answer a real inference? It notices what hangs as well.
+Triton itself reports a model ready whose process has died (server#8604).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import numpy as np
-import psutil
 import tritonclient.grpc.aio as grpc
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-# A model is taken for hung when it answers no probe for so long, and nothing else meanwhile. A pipeline answers one
-# execution at a time, so this is longer than any request that somebody still waits for (the client's deadline is 60 s).
-PROBE_TIMEOUT_S = 90.0
+from nexus_server.processes import StubWatch
+from nexus_server.repository import networks_of
+
+# A model is hung when a probe of it is unanswered and none of its processes works for so long.
+HANG_S = 30
+# What waiting costs in that time: measured, 0.01 s of CPU in a stub and 0.15 s in tritonserver, which answers all the
+# supervisor's questions. A process at work uses as much within a second.
+IDLE_CPU_S = 0.3
+# How often a model is looked at whose probe is under way.
+LOOK_S = 1.0
+# A dead process has to be noticed within 10 s by an inference. A pipeline's probe costs next to nothing (0.01 s of CPU
+# in 20 s for all four; the requests show in its metrics). A network's is real work, up to 0.7 s of a core for U2-Net,
+# so it comes less often: `StubWatch` sees a death within a second anyhow, and who waits for a hung network hangs too.
+PIPELINES_EVERY_S = 5.0
+NETWORKS_EVERY_S = 30.0
+STATISTICS_TIMEOUT_S = 2.0
 # Variable dimensions of a probe: small, and a multiple of every network's modulus.
 PROBE_DIM = 64
-
-_DTYPES = {"TYPE_STRING": np.object_, "TYPE_FP32": np.float32, "TYPE_INT32": np.int32, "TYPE_UINT8": np.uint8}
-
-
-class StubWatch:
-    """Remembers the processes below a tritonserver and says which has died."""
-
-    def __init__(self, pid: int) -> None:
-        self._server = psutil.Process(pid)
-        self._stubs = {process.pid: _label(process) for process in self._server.children(recursive=True)}
-
-    @property
-    def pids(self) -> list[int]:
-        return list(self._stubs)
-
-    def dead(self) -> list[str]:
-        """The labels of the processes that are gone or zombies."""
-        return [label for pid, label in self._stubs.items() if not _is_alive(pid)]
 
 
 class Prober:
     """Sends a real inference to every model that has answered none since the last look.
 
     A pipeline gets empty inputs: that its own code answers INVALID_ARGUMENT shows that it runs. A network gets
-    zeros. A model with a response cache is left to `StubWatch`: its second probe would be answered by the cache,
-    and a new image each time would cost more than the probe is worth.
+    zeros. A model with a response cache gets none: its second probe would be answered by the cache, and a new image
+    each time would cost more than the probe is worth. Pipelines come before networks, whose work would otherwise
+    pass for the pipelines' own.
     """
 
-    def __init__(self, client: grpc.InferenceServerClient, models: dict[str, ModelConfig]) -> None:
+    def __init__(
+        self, client: grpc.InferenceServerClient, models: dict[str, ModelConfig], watch: StubWatch
+    ) -> None:
         self._client = client
-        self._models = {name: config for name, config in models.items() if not config.response_cache.enable}
-        self._answered = dict.fromkeys(self._models, 0)
+        self._watch = watch
+        probed = {name: config for name, config in models.items() if not config.response_cache.enable}
+        self._pipelines = {name: config for name, config in probed.items() if config.backend == "python"}
+        self._networks = {name: config for name, config in probed.items() if config.backend != "python"}
+        self._answered: dict[str, int | None] = {}
 
-    async def failures(self) -> list[str]:
-        """One sentence for each model that does not serve; empty when all is well."""
-        found = await asyncio.gather(*(self._look(name, config) for name, config in self._models.items()))
+    async def watch(self) -> str:
+        """Probe until a model no longer serves, and return which and why."""
+        loop = asyncio.get_running_loop()
+        networks_due = loop.time()
+        while True:
+            failures = await self.failures(self._pipelines)
+            if not failures and loop.time() >= networks_due:
+                failures = await self.failures(self._networks)
+                networks_due = loop.time() + NETWORKS_EVERY_S
+            if failures:
+                return "; ".join(failures)
+            await asyncio.sleep(PIPELINES_EVERY_S)
+
+    async def failures(self, models: dict[str, ModelConfig]) -> list[str]:
+        """One sentence for each of `models` that does not serve; empty when all is well."""
+        found = await asyncio.gather(*(self._look(name, config) for name, config in models.items()))
         return [sentence for sentence in found if sentence]
 
     async def _look(self, name: str, config: ModelConfig) -> str | None:
-        answered, self._answered[name] = self._answered[name], await self._count(name)
-        if self._answered[name] != answered:
+        """Probe `name` until it answers, the probe or anyone else, or neither answers nor works for HANG_S.
+
+        The kernel tells long work from none: a busy model uses CPU, its own or that of the network it waits for.
+        Looks are counted, not seconds, so that a machine that slept does not wake to hung models.
+        """
+        if await self._has_answered(name):
             return None
+        processes = {name, *networks_of(config)}
+        used_s, idle_looks = self._watch.cpu_s(processes), 0
+        probe = asyncio.create_task(self._probe(name, config))
         try:
-            await self._client.infer(name, probe_inputs(config), client_timeout=PROBE_TIMEOUT_S)
-        except InferenceServerException as error:
-            status, message = str(error.status() or ""), str(error.message() or "")
-            if "Stub process" in message or "INTERNAL" in status:
-                return f"{name} does not serve ({message.splitlines()[0][:120]})"
-            if "DEADLINE" in status and await self._count(name) == self._answered[name]:
-                return f"{name} has answered nothing for {PROBE_TIMEOUT_S:g} s"
-            # INVALID_ARGUMENT is a pipeline at work; UNAVAILABLE and others are a full queue or a busy model
-        else:
-            self._answered[name] = await self._count(name)
-        return None
+            while idle_looks * LOOK_S < HANG_S:
+                await asyncio.wait({probe}, timeout=LOOK_S)
+                if probe.done():
+                    return await probe
+                if await self._has_answered(name):
+                    return None
+                idle_looks += 1
+                now_s = self._watch.cpu_s(processes)
+                if now_s - used_s > IDLE_CPU_S:
+                    used_s, idle_looks = now_s, 0
+            return f"{name} has neither answered nor worked for {HANG_S} s"
+        finally:
+            probe.cancel()
+
+    async def _probe(self, name: str, config: ModelConfig) -> str | None:
+        """Why `name` does not serve; None when it does."""
+        while True:
+            try:
+                await self._client.infer(name, probe_inputs(config))
+            except InferenceServerException as error:
+                status, message = str(error.status()), str(error.message())
+                if "UNAVAILABLE" in status:  # a full queue, which says nothing of the model behind it
+                    await asyncio.sleep(LOOK_S)
+                    continue
+                if "Stub process" in message or "INTERNAL" in status:
+                    return f"{name} does not serve ({message.splitlines()[0][:120]})"
+            # anything else, INVALID_ARGUMENT above all, is the answer of a model at work
+            with contextlib.suppress(InferenceServerException):
+                self._answered[name] = await self._count(name)
+            return None
+
+    async def _has_answered(self, name: str) -> bool:
+        """Whether `name` has answered a request with success since it was last asked."""
+        try:
+            count = await self._count(name)
+        except InferenceServerException:  # not known
+            return False
+        before, self._answered[name] = self._answered.get(name, 0), count
+        return count != before
 
     async def _count(self, name: str) -> int:
-        """How many requests `name` has answered with success."""
-        try:
-            statistics = await self._client.get_inference_statistics(name, client_timeout=PROBE_TIMEOUT_S)
-        except InferenceServerException:
-            return -1
+        statistics = await self._client.get_inference_statistics(name, client_timeout=STATISTICS_TIMEOUT_S)
         return int(statistics.model_stats[0].inference_stats.success.count)
 
 
@@ -91,28 +135,12 @@ def probe_inputs(config: ModelConfig) -> list[grpc.InferInput]:
         if item.optional:
             continue
         shape = [1, *(PROBE_DIM if dim < 0 else dim for dim in item.dims)]
-        dtype = _DTYPES[_type_name(item)]
+        datatype = DataType.Name(item.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
+        dtype = triton_to_np_dtype(datatype)
         array: np.ndarray[Any, Any] = (
             np.full(shape, b"", dtype) if dtype is np.object_ else np.zeros(shape, dtype)
         )
-        tensor = grpc.InferInput(item.name, shape, np_to_triton_dtype(dtype))
+        tensor = grpc.InferInput(item.name, shape, datatype)
         tensor.set_data_from_numpy(array)
         inputs.append(tensor)
     return inputs
-
-
-def _type_name(item: Any) -> str:
-    return str(item.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[item.data_type].name)
-
-
-def _label(process: psutil.Process) -> str:
-    """A stub's command line names its model's instance; fall back to the program's name."""
-    words = [word for word in process.cmdline() if word.endswith(".py")]
-    return str(words[0] if words else process.name())
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -16,6 +16,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from nexus_server.errors import ServerError
+from nexus_server.supervisor import CHANNEL
 
 STOP_TIMEOUT_S = 45.0
 
@@ -67,7 +68,7 @@ class LocalServer:
     def wait_ready(self, timeout_s: float) -> None:
         """Return as soon as the server takes requests; raises ServerError after `timeout_s` or when it exits."""
         deadline = time.monotonic() + timeout_s
-        with contextlib.closing(grpc.InferenceServerClient(self.url)) as client:
+        with contextlib.closing(grpc.InferenceServerClient(self.url, channel_args=CHANNEL)) as client:
             while time.monotonic() < deadline and self.process.poll() is None:
                 with contextlib.suppress(InferenceServerException):
                     if client.is_server_ready(client_timeout=1):

@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
-import secrets
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import tritonclient.grpc.aio as grpc
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from nexus_server.errors import ServerError
-from nexus_server.health import Prober, StubWatch
+from nexus_server.health import Prober
+from nexus_server.processes import StubWatch
 from nexus_server.repository import Repository
 from nexus_server.triton import Triton
+from nexus_server.tritonserver import BROKEN_TIMEOUT_S, DRAIN_TIMEOUT_S, Settings, Tritonserver
 
 START_TIMEOUT_S = 300.0
-DRAIN_TIMEOUT_S = 30
-# What a broken server gets to finish requests of its healthy models; with a dead stub it never exits by itself.
-BROKEN_TIMEOUT_S = 3
+REQUEST_TIMEOUT_S = 5.0
+CHANNEL = [
+    # Left to itself gRPC waits ever longer between attempts to connect, and sees a slow start end up to 15 s late.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # What tritonclient sets where no options are given: an answer to a probe may be larger than gRPC's 4 MB.
+    ("grpc.max_receive_message_length", -1),
+]
 WATCH_INTERVAL_S = 0.5
-PROBE_INTERVAL_S = 5.0
 # A server that dies this often before it was once ready will not come up by itself.
 MAX_FAILED_STARTS = 3
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where to listen and how much memory the response cache may take."""
-
-    host: str
-    grpc_port: int
-    http_port: int
-    metrics_port: int
-    cache_bytes: int
+# Starts are at least so far apart, twice as far each time; from the first distance again after a minute of life.
+# A server that lived for longer than the distance is thus started anew at once.
+FIRST_DISTANCE_S = 1.0
+MAX_DISTANCE_S = 30.0
+LONG_LIFE_S = 60.0
 
 
 class Supervisor:
@@ -50,153 +46,118 @@ class Supervisor:
         self._repository = repository
         self._settings = settings
         self._stopping = asyncio.Event()
-        self._shm_prefix = f"nexus_{os.getpid()}_"
+        self._has_served = False
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, which let requests in flight finish. Raises ServerError."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stopping.set)
-        failed_starts = 0
-        while not self._stopping.is_set():
-            was_ready, reason = await self._serve_once()
+        lives, distance_s = 0, FIRST_DISTANCE_S
+        while True:
+            started = loop.time()
+            reason = await self._live()
             if self._stopping.is_set():
                 return
-            failed_starts = 0 if was_ready else failed_starts + 1
-            if failed_starts == MAX_FAILED_STARTS:
+            lives += 1
+            if lives >= MAX_FAILED_STARTS and not self._has_served:
                 raise ServerError(f"tritonserver does not start ({reason}); its messages above say why.")
+            life_s = loop.time() - started
+            if life_s > LONG_LIFE_S:
+                distance_s = FIRST_DISTANCE_S
             say(f"restarting: {reason}")
+            await self._pause(distance_s - life_s)
+            if self._stopping.is_set():
+                return
+            distance_s = min(2 * distance_s, MAX_DISTANCE_S)
 
-    async def _serve_once(self) -> tuple[bool, str]:
-        """One life of a tritonserver: whether it was ever ready, and why it ended."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command(),
-            env={**os.environ, **self._triton.environment},
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then drains the server
-            preexec_fn=_die_with_parent,
-        )
-        client = grpc.InferenceServerClient(f"{_reachable(self._settings.host)}:{self._settings.grpc_port}")
-        stubs: list[int] = []
+    async def _live(self) -> str:
+        """One life of a tritonserver; why it ended, or "" when told to stop."""
         try:
-            if not await self._ready(process, client):
-                return (
-                    False,
-                    f"it exited with status {process.returncode}"
-                    if process.returncode
-                    else "it never got ready",
-                )
-            watch = StubWatch(process.pid)
-            stubs = watch.pids
-            await self._announce(client)
-            return True, await self._watch(process, watch, Prober(client, self._repository.ready))
+            server = await Tritonserver.start(self._triton, self._models, self._settings)
+        except OSError as error:
+            return f"{self._triton.binary} cannot be run: {error.strerror}"
+        watch = StubWatch(server.pid)
+        try:
+            async with grpc.InferenceServerClient(self._address, channel_args=CHANNEL) as client:
+                if not await self._is_ready(server, watch, client):
+                    return server.ended or "it never got ready"
+                loaded = await self._loaded(client)
+                if not loaded:
+                    return "no model could be loaded"
+                self._announce(loaded)
+                return await self._watch(server, watch, Prober(client, loaded, watch))
+        except Exception as error:
+            # A server may die at any step, and its supervisor outlives whatever that causes. The event loop may come
+            # to know of the death a moment later.
+            await self._pause(WATCH_INTERVAL_S)
+            return server.ended or f"{type(error).__name__}: {error}"
         finally:
-            await client.close()
-            await self._stop(process, stubs)
+            timeout_s = DRAIN_TIMEOUT_S + 5 if self._stopping.is_set() else BROKEN_TIMEOUT_S
+            await server.stop(watch.stubs, timeout_s)
 
-    async def _ready(self, process: asyncio.subprocess.Process, client: grpc.InferenceServerClient) -> bool:
-        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while asyncio.get_running_loop().time() < deadline and not self._stopping.is_set():
-            if process.returncode is not None:
-                return False
+    async def _is_ready(
+        self, server: Tritonserver, watch: StubWatch, client: grpc.InferenceServerClient
+    ) -> bool:
+        """Wait until `server` takes requests; False when it ends or the time does, or when told to stop."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_TIMEOUT_S
+        while loop.time() < deadline and not server.ended and not self._stopping.is_set():
+            watch.refresh()
             with contextlib.suppress(InferenceServerException):
                 if await client.is_server_ready(client_timeout=1):
+                    watch.refresh()
                     return True
-            await asyncio.sleep(0.2)
+            await self._pause(0.2)
         return False
 
-    async def _announce(self, client: grpc.InferenceServerClient) -> None:
-        host = self._settings.host
-        broken = [name for name in self._repository.ready if not await client.is_model_ready(name)]
-        for name in broken:
-            say(f"{name} did not load; the server's messages above say why")
-        if len(broken) == len(self._repository.ready):
-            raise ServerError("no model could be loaded; the server's messages above say why.")
+    async def _loaded(self, client: grpc.InferenceServerClient) -> dict[str, ModelConfig]:
+        """The models that Triton could load."""
+        return {
+            name: config
+            for name, config in self._repository.ready.items()
+            if await client.is_model_ready(name, client_timeout=REQUEST_TIMEOUT_S)
+        }
+
+    def _announce(self, loaded: dict[str, ModelConfig]) -> None:
+        """Say what is served and where, and what is not."""
+        self._has_served = True
+        settings = self._settings
+        for name in self._repository.ready:
+            if name not in loaded:
+                say(f"{name} did not load; the server's messages above say why")
         say(
-            f"serving {', '.join(name for name in self._repository.ready if name not in broken)} "
-            f"at grpc {host}:{self._settings.grpc_port}, http {host}:{self._settings.http_port}, "
-            f"metrics {host}:{self._settings.metrics_port}"
+            f"serving {', '.join(loaded)} at grpc {settings.host}:{settings.grpc_port}, "
+            f"http {settings.host}:{settings.http_port}, metrics {settings.host}:{settings.metrics_port}"
         )
 
-    async def _watch(self, process: asyncio.subprocess.Process, watch: StubWatch, prober: Prober) -> str:
+    async def _watch(self, server: Tritonserver, watch: StubWatch, prober: Prober) -> str:
         """Return why the server must be started anew, or "" when told to stop."""
-        probing = asyncio.create_task(prober.failures())
-        loop = asyncio.get_running_loop()
-        due = loop.time() + PROBE_INTERVAL_S
+        probing = asyncio.create_task(prober.watch())
         try:
             while not self._stopping.is_set():
-                if process.returncode is not None:
-                    return f"tritonserver exited with status {process.returncode}"
-                if dead := watch.dead():
-                    return f"a model's process died ({', '.join(dead)})"
+                if server.ended:
+                    return server.ended
+                if failures := watch.failures():
+                    return "; ".join(failures)
                 if probing.done():
-                    if failures := probing.result():
-                        return "; ".join(failures)
-                    if loop.time() >= due:
-                        probing = asyncio.create_task(prober.failures())
-                        due = loop.time() + PROBE_INTERVAL_S
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), WATCH_INTERVAL_S)
+                    return await probing
+                await self._pause(WATCH_INTERVAL_S)
             return ""
         finally:
             probing.cancel()
 
-    async def _stop(self, process: asyncio.subprocess.Process, stubs: list[int]) -> None:
-        """Drain when told to stop, else end the broken server quickly; leave no process and no shared memory."""
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(
-                    process.wait(), DRAIN_TIMEOUT_S + 5 if self._stopping.is_set() else BROKEN_TIMEOUT_S
-                )
-            except asyncio.TimeoutError:
-                process.kill()
-                await process.wait()
-        for pid in stubs:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).kill()
-        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
-            region.unlink(missing_ok=True)
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, or less when told to stop."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    def _command(self) -> list[str]:
-        settings = self._settings
-        # A key nobody knows closes these protocols: nothing remote may load models, map memory or write files.
-        closed = f"model-repository,shared-memory,trace,logging:nexus-closed={secrets.token_hex(16)}"
-        return [
-            str(self._triton.binary),
-            f"--model-repository={self._models}",
-            f"--backend-directory={self._triton.backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
-            f"--cache-directory={self._triton.caches}",
-            f"--cache-config=local,size={settings.cache_bytes}",
-            "--model-control-mode=none",
-            "--disable-auto-complete-config",
-            # One model that cannot load must not keep the others from serving; it is named when the server is ready.
-            "--exit-on-error=false",
-            "--strict-readiness=false",
-            f"--grpc-address={settings.host}",
-            f"--grpc-port={settings.grpc_port}",
-            f"--http-address={settings.host}",
-            f"--http-port={settings.http_port}",
-            f"--metrics-address={settings.host}",
-            f"--metrics-port={settings.metrics_port}",
-            f"--grpc-restricted-protocol={closed}",
-            f"--http-restricted-api={closed}",
-            f"--exit-timeout-secs={DRAIN_TIMEOUT_S}",
-            "--log-info=false",
-            *([] if Path("/dev/nvidiactl").exists() else ["--allow-gpu-metrics=false"]),
-        ]
+    @property
+    def _address(self) -> str:
+        host = "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host
+        return f"{host}:{self._settings.grpc_port}"
 
 
 def say(message: str) -> None:
     """One line of the supervisor's own."""
     print(f"nexus-server: {message}", flush=True)
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host == "0.0.0.0" else host
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end tritonserver when the supervisor is killed, so that nothing is left behind (prctl(2))."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

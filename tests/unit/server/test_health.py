@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
+from types import EllipsisType, SimpleNamespace
 from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from nexus_server.health import Prober, StubWatch, probe_inputs
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from nexus_server.health import HANG_S, LOOK_S, NETWORKS_EVERY_S, Prober, probe_inputs
+from nexus_server.processes import StubWatch
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException
 
 MODELS = Path(__file__).parents[3] / "model_repository"
@@ -53,29 +53,74 @@ def test_a_probe_is_the_smallest_input(model: str, expected: dict[str, Any]) -> 
         assert content == bytes(len(content))  # zeros; an empty string is its length, zero
 
 
+def test_every_type_has_a_probe() -> None:
+    """Whatever a user's model takes; BF16 aside, which numpy lacks."""
+    types = sorted({*DataType.DESCRIPTOR.values_by_name} - {"TYPE_INVALID", "TYPE_BF16"})
+    text = "\n".join(f'input {{ name: "{name}" data_type: {name} dims: [ 2 ] }}' for name in types)
+    inputs = probe_inputs(config(text))
+    assert [item.name() for item in inputs] == types
+    assert {item.name(): item.datatype() for item in inputs}["TYPE_INT64"] == "INT64"
+
+
 class Server:
-    """A client of a server with one model, "lama", that answers as told."""
+    """A client of a server whose models answer as told; `None` is an answer, ... is silence."""
 
-    def __init__(self, error: InferenceServerException | None = None) -> None:
-        self.error = error
-        self.answered = 0
+    def __init__(self, *outcomes: InferenceServerException | EllipsisType | None) -> None:
+        self.outcomes = list(outcomes) or [None]
+        self.answered: Counter[str] = Counter()
         self.probed: list[str] = []
+        self.counts = True
 
-    async def infer(self, name: str, _: Any, **__: Any) -> None:
+    async def infer(self, name: str, _: Any) -> None:
         self.probed.append(name)
-        if self.error:
-            raise self.error
-        self.answered += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if outcome is ...:
+            await asyncio.Event().wait()
+        elif outcome:
+            raise outcome
+        self.answered[name] += 1
 
-    async def get_inference_statistics(self, _: str, **__: Any) -> Any:
-        success = SimpleNamespace(count=self.answered)
+    async def get_inference_statistics(self, name: str, **_: Any) -> Any:
+        if not self.counts:
+            raise InferenceServerException("Deadline Exceeded", "StatusCode.DEADLINE_EXCEEDED")
+        success = SimpleNamespace(count=self.answered[name])
         return SimpleNamespace(
             model_stats=[SimpleNamespace(inference_stats=SimpleNamespace(success=success))]
         )
 
 
-def failures(server: Server, text: str = 'name: "lama"') -> list[str]:
-    return asyncio.run(Prober(server, {"lama": config(text)}).failures())
+class Watch(StubWatch):
+    """Processes that use `load` of a core, by the look; it remembers whose CPU was asked for."""
+
+    def __init__(self, load: float = 0.0) -> None:
+        super().__init__(0)
+        self.load = load
+        self.asked: list[set[str]] = []
+
+    def cpu_s(self, models: set[str]) -> float:
+        self.asked.append(models)
+        return self.load * len(self.asked)
+
+
+@pytest.fixture(autouse=True)
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds pass as milliseconds."""
+    wait, sleep = asyncio.wait, asyncio.sleep
+    monkeypatch.setattr("asyncio.wait", lambda tasks, timeout: wait(tasks, timeout=timeout / 1000))
+    monkeypatch.setattr("asyncio.sleep", lambda seconds: sleep(seconds / 1000))
+    monkeypatch.setattr("nexus_server.health.NETWORKS_EVERY_S", NETWORKS_EVERY_S / 1000)
+
+
+def failures(server: Server, watch: Watch | None = None, text: str = 'name: "lama"') -> list[str]:
+    models = {"lama": config(text)}
+    return asyncio.run(Prober(server, models, watch or Watch()).failures(models))
+
+
+def refusal(status: str, message: str) -> InferenceServerException:
+    return InferenceServerException(message, f"StatusCode.{status}")
+
+
+HANG = [f"lama has neither answered nor worked for {HANG_S} s"]
 
 
 def test_an_answer_is_health() -> None:
@@ -84,88 +129,90 @@ def test_an_answer_is_health() -> None:
     assert server.probed == ["lama"]
 
 
-@pytest.mark.parametrize(
-    ("status", "message"),
-    [
-        ("StatusCode.INVALID_ARGUMENT", "the image is empty."),
-        ("StatusCode.UNAVAILABLE", "Exceeds maximum queue size"),
-    ],
-)
-def test_a_refusal_is_a_model_at_work(status: str, message: str) -> None:
-    assert failures(Server(InferenceServerException(message, status))) == []
+def test_a_refusal_is_a_model_at_work() -> None:
+    assert failures(Server(refusal("INVALID_ARGUMENT", "the image is empty."))) == []
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "sentence"),
+    ("message", "sentence"),
     [
         (
-            "StatusCode.INTERNAL",
             "Stub process 'lama_0' is not healthy.",
             "lama does not serve (Stub process 'lama_0' is not healthy.)",
         ),
-        ("StatusCode.INTERNAL", "first line\nsecond line", "lama does not serve (first line)"),
-        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", "lama has answered nothing for 30 s"),
+        ("first line\nsecond line", "lama does not serve (first line)"),
     ],
 )
-def test_what_is_no_health(status: str, message: str, sentence: str) -> None:
-    assert failures(Server(InferenceServerException(message, status))) == [sentence]
+def test_what_is_no_health(message: str, sentence: str) -> None:
+    assert failures(Server(refusal("INTERNAL", message))) == [sentence]
 
 
-def test_a_model_that_answered_others_meanwhile_is_busy() -> None:
-    class Busy(Server):
-        async def infer(self, *_: Any, **__: Any) -> None:
-            self.answered += 1
-            raise InferenceServerException("Deadline Exceeded", "StatusCode.DEADLINE_EXCEEDED")
+def test_a_model_that_neither_answers_nor_works_hangs() -> None:
+    server, watch = Server(...), Watch()
+    assert failures(server, watch) == HANG
+    assert server.probed == ["lama"]
+    assert len(watch.asked) == 1 + HANG_S / LOOK_S
 
-    assert failures(Busy()) == []
+
+def test_a_hang_shows_without_statistics() -> None:
+    server = Server(...)
+    server.counts = False
+    assert failures(server) == HANG
+
+
+@pytest.mark.parametrize("load", [1.0, 0.02])
+def test_a_model_that_works_is_busy(load: float) -> None:
+    """However long it takes: 100 s here, at a whole core or starved to a fiftieth of one, until the answer comes."""
+
+    class Long(Server):
+        async def get_inference_statistics(self, name: str, **_: Any) -> Any:
+            self.answered[name] += len(watch.asked) == 100 / LOOK_S
+            return await super().get_inference_statistics(name)
+
+    watch = Watch(load * LOOK_S)
+    assert failures(Long(...), watch) == []
+    assert len(watch.asked) == 100 / LOOK_S
+
+
+def test_a_process_that_merely_wakes_now_and_then_hangs() -> None:
+    assert failures(Server(...), Watch(0.15 / HANG_S)) == HANG  # tritonserver at rest
+
+
+def test_a_pipeline_works_while_its_networks_do() -> None:
+    watch = Watch()
+    models = {"smart_remove": committed("smart_remove")}
+    asyncio.run(Prober(Server(...), models, watch).failures(models))
+    assert watch.asked[0] == {"smart_remove", "sam_encoder", "sam_decoder", "lama"}
+
+
+def test_a_full_queue_is_no_answer() -> None:
+    full = refusal("UNAVAILABLE", "Exceeds maximum queue size")
+    server = Server(full, full, None)
+    assert failures(server) == []
+    assert server.probed == ["lama"] * 3
+    assert failures(Server(full)) == HANG
 
 
 def test_a_model_that_answers_callers_is_not_probed() -> None:
     server = Server()
-    prober = Prober(server, {"lama": config('name: "lama"')})
+    models = {"lama": config('name: "lama"')}
+    prober = Prober(server, models, Watch())
 
     async def looks() -> None:
         for calls in (1, 1, 0, 0):
-            server.answered += calls
-            assert await prober.failures() == []
+            server.answered["lama"] += calls
+            assert await prober.failures(models) == []
 
     asyncio.run(looks())
     assert len(server.probed) == 2
 
 
-def test_a_model_with_a_cache_is_not_probed() -> None:
-    server = Server(InferenceServerException("never asked", "StatusCode.INTERNAL"))
-    assert failures(server, "response_cache { enable: true }") == []
-    assert server.probed == []
-
-
-def test_a_dead_process_is_seen() -> None:
-    """A child that ends, unreaped, is what a killed stub is to tritonserver."""
-    parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'input()'], "
-            "stdin=subprocess.PIPE); print(child.pid, flush=True); input(); child.kill(); print(flush=True); "
-            "time.sleep(60)",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stdin is not None
-    assert parent.stdout is not None
-    try:
-        child = int(parent.stdout.readline())
-        watch = StubWatch(parent.pid)
-        assert watch.pids == [child]
-        assert watch.dead() == []
-        parent.stdin.write("\n")
-        parent.stdin.flush()
-        parent.stdout.readline()
-        while not watch.dead():  # the kernel may take a moment; the suite's timeout bounds it
-            pass
-        assert len(watch.dead()) == 1
-    finally:
-        parent.kill()
-        parent.wait()
+def test_pipelines_are_probed_more_often_than_networks_and_a_cached_network_never() -> None:
+    server = Server(*[None] * 40, refusal("INTERNAL", "gone"))
+    models = {name: committed(name) for name in ("cleanup", "lama", "sam_encoder")}
+    reason = asyncio.run(Prober(server, models, Watch()).watch())
+    assert reason.endswith(" does not serve (gone)")
+    assert server.probed[:2] == ["cleanup", "lama"]
+    assert set(server.probed) == {"cleanup", "lama"}
+    # one network to six pipelines; more where the event loop wakes late
+    assert 5 <= server.probed.count("lama") < server.probed.count("cleanup")

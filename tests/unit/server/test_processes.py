@@ -1,0 +1,136 @@
+"""What the kernel says of the processes below a tritonserver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from nexus_server.processes import STOPPED_LOOKS, StubWatch, below
+
+# Starts a stub with the arguments given, prints its pid, and leaves it unreaped, as tritonserver does.
+PARENT = """
+import subprocess, sys, time
+print(subprocess.Popen([sys.executable, *sys.argv[1:]]).pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, psutil.Process]]]:
+    """Start a tritonserver whose one stub, of the model lama, runs the given program."""
+    parents = []
+
+    def run(program: str) -> tuple[int, psutil.Process]:
+        stub = tmp_path / "models/lama/1/model.py"
+        stub.parent.mkdir(parents=True)
+        stub.write_text(program)
+        command = [sys.executable, "-c", PARENT, str(stub)]
+        parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        parents.append(parent)
+        assert parent.stdout is not None
+        return parent.pid, psutil.Process(int(parent.stdout.readline()))
+
+    yield run
+    for parent in parents:
+        for process in below(parent.pid):
+            process.kill()
+        parent.kill()
+        parent.communicate()
+
+
+Start = Callable[[str], tuple[int, psutil.Process]]
+SLEEP = "import time; time.sleep(600)"
+
+
+def until(condition: Callable[[], object]) -> None:
+    """The kernel may take a moment; the suite's timeout bounds it."""
+    while not condition():
+        time.sleep(0.01)
+
+
+def test_a_dead_process_is_named(start: Start) -> None:
+    server, stub = start(SLEEP)
+    watch = StubWatch(server)
+    watch.refresh()
+    assert list(watch.stubs) == [stub]
+    assert watch.failures() == []
+    stub.kill()
+    until(watch.failures)
+    assert watch.failures() == ["the process of lama died"]
+    watch.refresh()
+    assert watch.failures() == ["the process of lama died"]  # its name is remembered
+
+
+def test_a_process_that_is_dead_at_the_start_is_found(start: Start) -> None:
+    server, stub = start(SLEEP)
+    stub.kill()
+    until(lambda: stub.status() == psutil.STATUS_ZOMBIE)
+    watch = StubWatch(server)
+    watch.refresh()
+    assert watch.failures() == ["the process of an unknown model died"]
+
+
+def test_the_stubs_of_a_dead_server_are_remembered(start: Start) -> None:
+    server, stub = start(SLEEP)
+    watch = StubWatch(server)
+    watch.refresh()
+    os.kill(server, signal.SIGKILL)
+    until(lambda: psutil.Process(server).status() == psutil.STATUS_ZOMBIE)
+    watch.refresh()
+    assert watch.stubs == {stub: "lama"}
+    stub.kill()
+
+
+def test_a_process_that_stays_stopped_is_named(start: Start) -> None:
+    server, stub = start(SLEEP)
+    watch = StubWatch(server)
+    watch.refresh()
+    stub.suspend()
+    until(lambda: stub.status() == psutil.STATUS_STOPPED)
+    said = [watch.failures() for _ in range(STOPPED_LOOKS)]
+    assert said == [*([[]] * (STOPPED_LOOKS - 1)), ["the process of lama is stopped"]]
+    stub.resume()
+    until(lambda: stub.status() != psutil.STATUS_STOPPED)
+    assert watch.failures() == []
+    stub.suspend()
+    until(lambda: stub.status() == psutil.STATUS_STOPPED)
+    assert watch.failures() == []  # counted from the start again
+
+
+def test_a_stopped_server_is_named(start: Start) -> None:
+    server, _ = start(SLEEP)
+    watch = StubWatch(server)
+    watch.refresh()
+    os.kill(server, signal.SIGSTOP)
+    until(lambda: psutil.Process(server).status() == psutil.STATUS_STOPPED)
+    for _ in range(STOPPED_LOOKS - 1):
+        assert watch.failures() == []
+    assert watch.failures() == ["the process of tritonserver is stopped"]
+
+
+def test_work_shows_in_the_cpu_of_the_model_that_does_it(start: Start) -> None:
+    server, _ = start("while True: pass")
+    watch = StubWatch(server)
+    watch.refresh()
+    until(lambda: watch.cpu_s({"lama", "cleanup"}) > 0.3)  # the suite's timeout fails it
+    before = watch.cpu_s({"cleanup"})
+    until(lambda: watch.cpu_s({"lama"}) > 0.6)
+    assert watch.cpu_s({"cleanup"}) - before < 0.05  # of no stub, so tritonserver's own, which sleeps
+
+
+def test_a_server_that_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert below(process.pid) == []
+    watch = StubWatch(process.pid)
+    watch.refresh()
+    assert watch.stubs == {}
+    with pytest.raises(psutil.NoSuchProcess):
+        watch.failures()

@@ -1,0 +1,237 @@
+"""A tritonserver that dies at any step is started anew. Here it is a shell script, and its client a fake."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from nexus_server import supervisor
+from nexus_server.errors import ServerError
+from nexus_server.processes import below
+from nexus_server.repository import Repository
+from nexus_server.supervisor import Supervisor
+from nexus_server.triton import Triton
+from nexus_server.tritonserver import Settings
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.utils import InferenceServerException
+
+GONE: Exception = InferenceServerException("failed to connect", "StatusCode.UNAVAILABLE")
+
+
+class Client:
+    """A client of a server that does `steps[life](step)` as it comes to a step; a life without an entry is stopped."""
+
+    lives = 0
+    steps: dict[int, Callable[[str], Any]]
+    broken: set[str]
+    probed: list[str]
+
+    def __init__(self, _: str, **__: Any) -> None:
+        self.life = Client.lives
+        Client.lives += 1
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def step(self, name: str) -> bool:
+        if self.life not in self.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)  # the loop runs the handler
+            return True
+        outcome = self.steps[self.life](name)
+        if name != "is_server_ready":
+            await asyncio.sleep(0.1)  # the event loop comes to know of the death
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome is None
+
+    async def is_server_ready(self, **_: Any) -> bool:
+        return await self.step("is_server_ready")
+
+    async def is_model_ready(self, name: str, **_: Any) -> bool:
+        return await self.step("is_model_ready") and name not in Client.broken
+
+    async def get_inference_statistics(self, *_: Any, **__: Any) -> Any:
+        await self.step("get_inference_statistics")
+        success = SimpleNamespace(count=0)
+        return SimpleNamespace(
+            model_stats=[SimpleNamespace(inference_stats=SimpleNamespace(success=success))]
+        )
+
+    async def infer(self, name: str, *_: Any) -> None:
+        Client.probed.append(name)
+        await self.step("infer")
+
+
+def servers() -> list[psutil.Process]:
+    return below(os.getpid())
+
+
+def end_server() -> None:
+    """SIGKILL, and reaped, so that nobody finds the process again."""
+    for process in servers():
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
+    """Run a supervisor whose servers behave by `steps`; returns the seconds it took."""
+    binary = tmp_path / "tritonserver"
+    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 0.02)
+    monkeypatch.setattr(supervisor, "FIRST_DISTANCE_S", 0.05)
+
+    def run(
+        steps: dict[int, Callable[[str], Any]], script: str = "exec sleep 600", broken: str = ""
+    ) -> float:
+        binary.write_text(f"#!/bin/sh\n{script}\n")
+        binary.chmod(0o755)
+        Client.lives, Client.steps, Client.broken, Client.probed = 0, steps, {broken}, []
+        monkeypatch.setattr("tritonclient.grpc.aio.InferenceServerClient", Client)
+        triton = Triton(binary, tmp_path, tmp_path, embedded=True)
+        repository = Repository({name: ModelConfig(name=name) for name in ("lama", "u2net")}, {})
+        settings = Settings("127.0.0.1", 1, 2, 3, 4)
+
+        async def main() -> float:
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            await Supervisor(triton, tmp_path, repository, settings).run()
+            return loop.time() - started
+
+        try:
+            return asyncio.run(main())
+        finally:
+            assert servers() == []
+
+    return run
+
+
+Serve = Callable[..., float]
+
+
+def dying_at(step: str, outcome: Exception | None) -> Callable[[str], Exception | None]:
+    """A server that serves well until its client comes to `step`."""
+
+    def act(name: str) -> Exception | None:
+        if name == step:
+            end_server()
+            return outcome
+        return None
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [
+        ("is_server_ready", GONE),  # before it was ready
+        ("is_server_ready", None),  # after it said so
+        ("is_model_ready", GONE),
+        ("get_inference_statistics", GONE),
+        ("infer", GONE),
+        ("infer", ValueError("not what a client expects")),
+    ],
+)
+def test_a_server_that_dies_at_a_step_is_started_anew(
+    step: str, outcome: Exception | None, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve({0: dying_at(step, outcome)})
+    assert Client.lives == 2
+    assert capsys.readouterr().out.count("nexus-server: restarting: ") == 1
+
+
+def test_a_probe_that_goes_wrong_ends_the_life(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    def act(name: str) -> Exception | None:
+        return ValueError("no number") if name == "get_inference_statistics" else None
+
+    serve({0: act})
+    assert Client.lives == 2
+    assert "restarting: ValueError: no number\n" in capsys.readouterr().out
+
+
+def test_a_server_that_exits_before_it_is_ready_is_given_up(serve: Serve) -> None:
+    with pytest.raises(ServerError) as caught:
+        serve(dict.fromkeys(range(9), lambda _: GONE), "exit 3")
+    assert str(caught.value) == (
+        "tritonserver does not start (tritonserver exited with status 3); its messages above say why."
+    )
+    assert Client.lives == supervisor.MAX_FAILED_STARTS
+
+
+def test_a_server_without_any_model_is_given_up(serve: Serve) -> None:
+    with pytest.raises(ServerError, match=r"^tritonserver does not start \(no model could be loaded\); "):
+        serve(dict.fromkeys(range(3), lambda name: None if name == "is_server_ready" else False))
+
+
+def test_a_model_that_did_not_load_is_said_and_not_probed(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve({0: dying_at("infer", GONE)}, broken="lama")
+    assert Client.probed == ["u2net"]
+    said = capsys.readouterr().out
+    assert "nexus-server: lama did not load; the server's messages above say why\n" in said
+    assert "nexus-server: serving u2net at grpc 127.0.0.1:1, http 127.0.0.1:2, metrics 127.0.0.1:3\n" in said
+
+
+def test_a_server_that_served_once_is_never_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "MAX_DISTANCE_S", 0.1)
+    bad = range(1, 3 + supervisor.MAX_FAILED_STARTS)
+    serve({0: dying_at("infer", GONE)} | dict.fromkeys(bad, dying_at("is_server_ready", GONE)))
+    assert Client.lives == 2 + len(bad)
+
+
+def test_starts_are_ever_farther_apart(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DISTANCE_S", 0.2)
+    monkeypatch.setattr(supervisor, "MAX_DISTANCE_S", 0.8)
+    dying = dying_at("is_model_ready", GONE)
+    monkeypatch.setattr(supervisor, "MAX_FAILED_STARTS", 9)
+    assert serve(dict.fromkeys(range(4), dying)) >= 0.2 + 0.4 + 0.8 + 0.8
+
+
+def test_a_long_life_makes_the_next_restart_prompt(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DISTANCE_S", 20.0)
+    monkeypatch.setattr(supervisor, "MAX_DISTANCE_S", 40.0)
+    monkeypatch.setattr(supervisor, "LONG_LIFE_S", 0.0)
+    pauses: list[float] = []
+
+    async def pause(_: Supervisor, seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(min(seconds, 0.02))
+
+    monkeypatch.setattr(Supervisor, "_pause", pause)
+    serve(dict.fromkeys(range(2), dying_at("is_model_ready", GONE)))
+    between = [seconds for seconds in pauses if seconds > 1]
+    assert len(between) == 2
+    assert max(between) < 20  # the distance less the life; it has not doubled
+
+
+def test_a_pause_ends_when_told_to_stop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DISTANCE_S", 600.0)
+
+    def act(_: str) -> Exception:
+        end_server()
+        asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGTERM)
+        return GONE
+
+    assert serve({0: act}) < 60
+    assert Client.lives == 1
+
+
+def test_a_failed_start_leaves_no_process(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stubs were never counted; `serve` looks that none is left."""
+    monkeypatch.setattr(supervisor, "START_TIMEOUT_S", 0.3)
+    with pytest.raises(ServerError, match=r"^tritonserver does not start \(it never got ready\)"):
+        serve(
+            dict.fromkeys(range(3), lambda _: GONE),
+            "setsid sleep 600 & exec sleep 600",  # a child that no signal to the server reaches
+        )
