@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+import signal
 import socket
 import sys
 import tempfile
@@ -12,20 +13,31 @@ from pathlib import Path
 
 from nexus_server import repository, triton
 from nexus_server.errors import ServerError
-from nexus_server.supervisor import Settings, Supervisor, say
+from nexus_server.supervisor import Supervisor, say
+from nexus_server.tritonserver import Settings
 
 
 def main() -> None:
     """Parse the command line and serve; exit status 1 and one sentence when that is not possible."""
     options = _parser().parse_args()
+    # Until the supervisor takes over, an end by signal leaves neither a traceback nor a half-made folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        serve(options)
+        if options.check:
+            triton.check_machine()
+        else:
+            serve(options)
     except ServerError as error:
         sys.exit(f"nexus-server: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def serve(options: argparse.Namespace) -> None:
     """Find tritonserver, link what is ready, and supervise until a signal says stop. Raises ServerError."""
+    ports = (options.grpc_port, options.http_port, options.metrics_port)
+    if len(set(ports)) < len(ports):
+        raise ServerError("gRPC, HTTP and metrics need a port each; give three different ones.")
     models = repository.scan(options.models)
     for name, reason in models.missing.items():
         say(f"not serving {name}: {reason}")
@@ -33,17 +45,15 @@ def serve(options: argparse.Namespace) -> None:
         runtime = Path(folder)
         found = triton.find(runtime)
         host = options.host or ("127.0.0.1" if found.embedded else "0.0.0.0")
-        if found.embedded and not _is_loopback(host):
+        if found.embedded and not ipaddress.IPv4Address(host).is_loopback:
             raise ServerError(
                 f"the embedded tritonserver {triton.EMBEDDED_VERSION} has known security holes and serves loopback "
                 f"addresses only, not {host}; use the vendor's image to serve a network."
             )
-        settings = Settings(
-            host, options.grpc_port, options.http_port, options.metrics_port, options.cache_bytes
-        )
-        for port in (settings.grpc_port, settings.http_port, settings.metrics_port):
+        for port in ports:
             _check_free(host, port)
         assembled = repository.assemble(options.models, models.ready, runtime / "models")
+        settings = Settings(host, *ports, options.cache_bytes)
         asyncio.run(Supervisor(found, assembled, models, settings).run())
 
 
@@ -53,24 +63,37 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a model repository with Triton, and keep it serving.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--models", type=Path, default=Path("model_repository"), help="the model repository")
+    parser.add_argument("--models", type=Path, default=repository.DEFAULT_FOLDER, help="the model repository")
     parser.add_argument(
-        "--host", help="address to listen on (default: 127.0.0.1 when embedded, else 0.0.0.0)"
+        "--host",
+        type=_ipv4,
+        help="IPv4 address to listen on (default: 127.0.0.1 when embedded, else 0.0.0.0)",
     )
-    parser.add_argument("--grpc-port", type=int, default=8001, help="port of the gRPC endpoint")
-    parser.add_argument("--http-port", type=int, default=8000, help="port of the HTTP endpoint")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="port of the Prometheus metrics")
+    parser.add_argument("--grpc-port", type=_port, default=8001, help="port of the gRPC endpoint")
+    parser.add_argument("--http-port", type=_port, default=8000, help="port of the HTTP endpoint")
+    parser.add_argument("--metrics-port", type=_port, default=8002, help="port of the Prometheus metrics")
     parser.add_argument(
         "--cache-bytes", type=int, default=256 * 2**20, help="memory for cached image embeddings"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="say only what this machine lacks, and start nothing"
     )
     return parser
 
 
-def _is_loopback(host: str) -> bool:
+def _ipv4(host: str) -> str:
     try:
-        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
+        return str(ipaddress.IPv4Address("127.0.0.1" if host == "localhost" else host))
     except ValueError:
-        return False
+        raise argparse.ArgumentTypeError(
+            f"{host} is not an IPv4 address; 127.0.0.1 is this machine alone, 0.0.0.0 every network of it."
+        ) from None
+
+
+def _port(word: str) -> int:
+    if word.isdecimal() and 1 <= int(word) <= 65535:
+        return int(word)
+    raise argparse.ArgumentTypeError(f"{word} is not a port; choose one of 1 to 65535.")
 
 
 def _check_free(host: str, port: int) -> None:
