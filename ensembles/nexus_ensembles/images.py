@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
+from nexus_ensembles import jpeg
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Bool, UInt8
 
@@ -20,8 +21,6 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 # The longest side that a JPEG can have. A PNG may be longer, but libpng and OpenCV refuse to write it again.
 MAX_SIDE = 65_535
-# Every scan of a progressive JPEG passes over all pixels, even one of a few bytes; encoders write about ten.
-MAX_SCANS = 100
 # A PNG has one, of which Pillow would unpack any number; the rest is room for these four bytes turning up in data.
 MAX_PROFILES = 8
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -115,6 +114,8 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
         raise BadInput(f"the {what} has {len(data)} bytes; at most {MAX_BYTES} are accepted.")
     if data.count(b"iCCP") > MAX_PROFILES:
         raise BadInput(f"the {what} holds more than {MAX_PROFILES} colour profiles; save it anew.")
+    if data.startswith(jpeg.SIGNATURE):
+        jpeg.check(data, what)
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's plugins raise whatever a malformed header leads them to
@@ -129,14 +130,11 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
             raise BadInput(f"the {what} is {width} x {height} pixels; a side may have at most {MAX_SIDE}.")
         if min(width, height) < 1:
             raise BadInput(f"the {what} has no pixels.")
-        # Inside a scan the byte ff is always followed by 00, so that what is counted here is markers.
-        if picture.format != "PNG" and data.count(b"\xff\xda") > MAX_SCANS:
-            raise BadInput(f"the {what} is a JPEG of more than {MAX_SCANS} scans; save it anew.")
         # Before decoding, but a PNG's orientation may follow its pixels.
         if size and sorted(size) != sorted(picture.size):
             raise _unequal(what, picture.size, size)
         try:
-            if picture.format == "PNG" and _is_short_png(data, width, height):
+            if _is_short(data, picture):
                 raise ValueError("too short for its pixels")
             picture.load()
             if picture.mode == "P" and picture.palette is None:
@@ -150,11 +148,14 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
     return upright
 
 
-def _is_short_png(data: bytes, width: int, height: int) -> bool:
+def _is_short(data: bytes, picture: Image.Image) -> bool:
     """Whether so few bytes cannot hold so many pixels; else Pillow would take memory for them all, then find out.
 
     Deflate shrinks at most 1032 times (zlib's technical details). Where the header lies, see the PNG specification.
     """
+    if picture.format != "PNG":
+        return picture.format != "WEBP" and jpeg.is_short(data)
+    width, height = picture.size
     depth, colour_type = data[24], data[25]
     bits = depth * _PNG_CHANNELS.get(colour_type, 0)
     return len(data) * 1032 < height * (width * bits // 8)

@@ -52,6 +52,21 @@ def test_cleanup_keeps_the_pixels_that_a_lossy_file_decodes_to(name: str, client
     assert np.abs(expected.astype(int) - original).mean() < 6
 
 
+STRAY = b"\xff\xda" * 200  # what begins a scan, in places where it does not
+MARKED: dict[str, Callable[[], bytes]] = {
+    "in a webp": lambda: encode(Image.fromarray(photo()), "WEBP", lossless=True, xmp=STRAY),
+    "in a comment": lambda: encode(Image.fromarray(photo()), "JPEG", comment=STRAY),
+    "in a film behind the picture": lambda: encode(Image.fromarray(photo()), "JPEG") + b"ftypmp42" + STRAY,
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_what_only_looks_like_many_scans_is_accepted(name: str, client: Client) -> None:
+    data = MARKED[name]()
+    filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))
+    np.testing.assert_array_equal(filled[outside()], decoded(data)[outside()])
+
+
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_orientation_is_applied(kind: str, orientation: int, client: Client) -> None:

@@ -128,12 +128,6 @@ def test_a_png_too_short_for_its_pixels_is_damaged_before_it_is_decoded(
     refused(whole[:2000] + whole[-50:], "the image is damaged: its PNG data cannot be decoded.")
 
 
-def test_a_jpeg_of_too_many_scans() -> None:
-    scans = encode(noise(16, 16), "JPEG", progressive=True).split(b"\xff\xda")
-    data = b"\xff\xda".join(scans[:-1] + scans[-1:] * 100)
-    refused(data, "the image is a JPEG of more than 100 scans; save it anew.")
-
-
 def test_metadata_are_limited() -> None:
     def text(kind: bytes, size: int) -> bytes:
         data = b"k\0\0" + zlib.compress(bytes(size))
