@@ -12,7 +12,9 @@ from nexus_ensembles import geometry, images
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Bool, Networks, UInt8
 
+# What the network asks of the sides of its input: below 16, its coarsest level is one pixel, which cannot be reflected.
 MODULUS = 8
+SMALLEST_SIDE = 16
 # The network sees crops of 512 pixels or more a side, up to this area; a larger crop is filled at a smaller scale.
 CROP_SMALLEST = 512
 CROP_MARGIN = 128
@@ -60,7 +62,7 @@ async def fill(networks: Networks, photo: images.Photo, core: Bool, dilate: int)
 
 
 async def _fill_crop(networks: Networks, crop: UInt8, hole: Bool) -> UInt8:
-    """Run LaMa on UINT8 [h, w, 3]: shrunk to CROP_MAX_AREA where larger, padded by reflection to the modulus."""
+    """Run LaMa on UINT8 [h, w, 3]: shrunk to CROP_MAX_AREA where larger, padded by reflection to sides it takes."""
     height, width = hole.shape
     scale = min(1.0, (CROP_MAX_AREA / (width * height)) ** 0.5)
     working = (max(1, int(width * scale)), max(1, int(height * scale)))
@@ -69,9 +71,10 @@ async def _fill_crop(networks: Networks, crop: UInt8, hole: Bool) -> UInt8:
         pixels = np.asarray(Image.fromarray(crop).resize(working, Image.Resampling.BOX))
         # a working pixel that holds any of the hole belongs to the hole
         mask = np.asarray(Image.fromarray(mask).resize(working, Image.Resampling.BOX))
-    padded = geometry.pad_to_multiple(pixels, MODULUS)
     outputs = await networks.run(
-        "lama", image=padded, mask=geometry.pad_to_multiple(mask[..., None], MODULUS)
+        "lama",
+        image=geometry.pad_to_multiple(pixels, MODULUS, SMALLEST_SIDE),
+        mask=geometry.pad_to_multiple(mask[..., None], MODULUS, SMALLEST_SIDE),
     )
     filled: UInt8 = outputs["filled"][: working[1], : working[0]]
     if scale < 1:

@@ -186,12 +186,13 @@ def _overlapping_pair(boxes: list[Box]) -> tuple[int, int] | None:
     return next(((i, j) for i, j in pairs if boxes[i].overlaps(boxes[j])), None)
 
 
-def pad_to_multiple(pixels: Array, modulus: int) -> Array:
-    """Reflect [H, W, C] at its right and bottom edges up to multiples of `modulus`."""
-    bottom, right = (-side % modulus for side in pixels.shape[:2])
+def pad_to_multiple(pixels: Array, modulus: int, least: int = 0) -> Array:
+    """Reflect [H, W, C] at its right and bottom edges up to multiples of `modulus`, of which `least` is the first."""
+    bottom, right = (max(least - side, -side % modulus) for side in pixels.shape[:2])
     if not bottom and not right:
         return pixels
-    # "symmetric" repeats the edge itself and, unlike "reflect", works on a side of one pixel
+    # "symmetric" repeats the edge itself and, unlike "reflect", works on a side of one pixel; where the padding is
+    # longer than the side, it goes to and fro
     return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
 
 

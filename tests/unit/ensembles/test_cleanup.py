@@ -55,15 +55,34 @@ def test_pixels_outside_the_dilated_mask_stay_and_those_inside_are_filled(dilate
     assert (result[mask] == FILL).all()
 
 
-@pytest.mark.parametrize("size", [(90, 131), (8, 8), (1, 3), (5, 500)])
-def test_sides_are_padded_to_multiples_of_eight(size: tuple[int, int]) -> None:
-    networks = FakeNetworks()
-    result = filled(networks, noise(*size), hole_in(*size, (0, 1, 0, 1)), dilate=0)
+@pytest.mark.parametrize(
+    ("size", "working"),
+    [
+        ((90, 131), (96, 136)),
+        ((2, 1), (16, 16)),
+        ((1, 3), (16, 16)),
+        ((8, 8), (16, 16)),
+        ((16, 17), (16, 24)),
+        ((8, 200), (16, 200)),
+        ((500, 5), (504, 16)),
+    ],
+)
+def test_sides_are_padded_to_multiples_of_eight_from_sixteen(
+    size: tuple[int, int], working: tuple[int, int]
+) -> None:
+    networks, pixels, mask = FakeNetworks(), noise(*size), hole_in(*size, (0, 1, 0, 1))
+    result = filled(networks, pixels, mask, dilate=0)
     (inputs,) = networks.of("lama")
-    height, width = (-(-side // 8) * 8 for side in size)
-    assert inputs["image"].shape == (height, width, 3)
-    assert inputs["mask"].shape == (height, width, 1)
-    assert result.shape == (*size, 3)
+    assert inputs["image"].shape == (*working, 3)
+    assert inputs["mask"].shape == (*working, 1)
+    # mirrored to and fro: each padded row and column is one of the photo's, and the hole is mirrored with it
+    rows, columns = (
+        np.concatenate([np.arange(side), np.arange(side)[::-1]] * 16)[:length]
+        for side, length in zip(size, working)
+    )
+    np.testing.assert_array_equal(inputs["image"], pixels[rows][:, columns])
+    np.testing.assert_array_equal(inputs["mask"][..., 0] > 0, mask[rows][:, columns])
+    np.testing.assert_array_equal(result, np.where(mask[..., None], FILL, pixels))
 
 
 def test_a_small_object_in_12_megapixels_is_filled_at_native_detail() -> None:
