@@ -26,7 +26,7 @@ MAX_ENCODED_BYTES = 1_000_000_000
 # longer.
 PNG_COMPRESSION = 1
 
-PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+PNG_MODES = {"1", "L", "LA", "I;16", "I;16B", "P", "RGB", "RGBA"}
 
 
 def encode_image(image: ImageInput, role: str = "image") -> bytes:
@@ -113,9 +113,25 @@ def _from_pil(image: Image.Image, role: str) -> Image.Image:
         raise InvalidInput(f"{role} has no pixels ({image.width}x{image.height})")
     if image.mode == "F":
         raise InvalidInput(f"{role} is a floating-point image: convert it to L or RGB first")
+    if image.mode == "I":
+        return _from_int32(image, role)
     if image.mode in PNG_MODES:
         return image
+    if image.mode == "La":  # the one mode that does not convert to RGBA by itself
+        image = image.convert("LA")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _from_int32(image: Image.Image, role: str) -> Image.Image:
+    """Mode "I" has no white of its own, and PNG would take it for 16 bits: only 0 to 255 are clear."""
+    levels = np.asarray(image)
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high > 255:
+        raise InvalidInput(
+            f"{role} is an image of mode I with values from {low} to {high}: convert it to L (0 to 255) or "
+            "I;16 (0 to 65535) first"
+        )
+    return image.convert("L")
 
 
 def _png(image: Image.Image) -> bytes:

@@ -44,7 +44,7 @@ def test_arrays_are_sent_losslessly(array: Any, mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(image), array)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"])
 def test_pil_images_are_sent_losslessly(mode: str) -> None:
     source = Image.new(mode, (5, 3), 1)
     image = reopened(encode_image(source))
@@ -53,10 +53,23 @@ def test_pil_images_are_sent_losslessly(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "sent"), [("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("PA", "RGBA")]
+    ("mode", "sent"),
+    [("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("PA", "RGBA"), ("La", "RGBA")],
 )
 def test_pil_modes_that_png_lacks_are_converted(mode: str, sent: str) -> None:
     assert reopened(encode_image(Image.new(mode, (5, 3)))).mode == sent
+
+
+def test_mode_i_is_8_bit_or_refused() -> None:
+    levels = np.array([[0, 1, 128, 255]], np.int32)
+    for sent in (encode_image(Image.fromarray(levels)), encode_mask(Image.fromarray(levels))):
+        assert reopened(sent).mode == "L"
+        np.testing.assert_array_equal(np.asarray(reopened(sent)), levels)
+    for low, high in ((-1, 255), (0, 256)):
+        with pytest.raises(
+            InvalidInput, match=rf"mask is an image of mode I with values from {low} to {high}: con"
+        ):
+            encode_mask(Image.fromarray(np.array([[low, high]], np.int32)))
 
 
 def test_a_pil_image_is_sent_as_its_pixels_stand() -> None:
