@@ -78,7 +78,7 @@ class Client:
     def cleanup(
         self, image: ImageInput, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None
     ) -> Image.Image:
-        """Fill the mask from its surroundings; return the image (RGB).
+        """Fill the mask from its surroundings; return the image, RGBA where it is not opaque, else RGB.
 
         Usage: `client.cleanup("wall.jpg", "graffiti-mask.png").save("clean.png")`
 

@@ -30,8 +30,8 @@ class SmartRemoval:
 
     Usage: `removal.image.save("clean.png")`
 
-    `image`: RGB, the size of the input. `mask`: bool [H, W], True where the object was. `score`: as in
-    `Segmentation`.
+    `image`: the size of the input, RGBA where that is not opaque, else RGB. `mask`: bool [H, W], True where the
+    object was. `score`: as in `Segmentation`.
     """
 
     image: Image.Image

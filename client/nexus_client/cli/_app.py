@@ -26,7 +26,7 @@ from ._options import (
     clicks,
 )
 from ._output import OutputFile
-from ._session import EXIT_CODES, OTHER_FAILURE, UNAVAILABLE, session
+from ._session import EXIT_CODES, INVALID_INPUT, OTHER_FAILURE, UNAVAILABLE, fail, session
 
 app = typer.Typer(
     name="nexus",
@@ -125,6 +125,8 @@ def smart_remove(
     timeout: TimeoutOption = None,
 ) -> None:
     """Find the object under the clicks or in the box, and fill its place."""
+    if mask_output and os.path.realpath(mask_output) == os.path.realpath(output):
+        fail("--output and --mask-output name the same file: give each its own", INVALID_INPUT)
     points, labels = clicks(point, negative)
     with (
         session(Connection.of(context, url, timeout)) as client,
@@ -175,7 +177,7 @@ def status(context: typer.Context, url: UrlOption = None, timeout: TimeoutOption
         table.add_column("state")
         table.add_row("server", "ready" if now.ready else "live, not ready" if now.live else "not live")
         for name, ready in now.pipelines.items():
-            table.add_row(name, "ready" if ready else "not served")
+            table.add_row(name, "ready" if ready else "not served" if now.live else "unknown")
         Console().print(table)
     if not now.ready:
         raise typer.Exit(UNAVAILABLE)

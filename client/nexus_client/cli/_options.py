@@ -72,7 +72,11 @@ MaskArgument = Annotated[
 OutputOption = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="FILE", readable=False, help="Where to write; the suffix gives the format."
+        "--output",
+        "-o",
+        metavar="FILE",
+        readable=False,
+        help="Where to write; the suffix gives the format. Where it holds no transparency (.jpg), that becomes white.",
     ),
 ]
 PointOption = Annotated[

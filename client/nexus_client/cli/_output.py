@@ -12,7 +12,7 @@ from PIL import Image
 
 from nexus_client.exceptions import InvalidInput
 
-ALPHA_FORMATS = {"PNG", "WEBP", "TIFF"}
+ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "AVIF", "JPEG2000"}
 
 
 class OutputFile:
@@ -53,7 +53,9 @@ class OutputFile:
         self._part.unlink(missing_ok=True)
 
     def save(self, image: Image.Image) -> None:
-        """Write the image and put it in place. Raises OSError."""
+        """Write the image and put it in place, on white if the format holds no transparency. Raises OSError."""
+        if image.mode == "RGBA" and self._format not in ALPHA_FORMATS:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         image.save(self._part, format=self._format)
         self._part.replace(self._target)
 

@@ -127,6 +127,21 @@ def test_status_of_a_server_that_is_not_ready(nexus: Nexus) -> None:
     assert "live, not ready" in result.stdout
 
 
+def test_status_of_no_server_says_nothing_of_its_pipelines(
+    nexus: Nexus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def live(_: float) -> bool:
+        raise Unavailable("connection refused")
+
+    monkeypatch.setattr(nexus.mock, "live", live)
+    result = nexus("status")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("localhost:8001  no answer\n")
+    assert "not live" in result.stdout
+    assert result.stdout.count("unknown") == 4
+    assert "served" not in result.stdout
+
+
 @pytest.mark.parametrize(
     ("before", "after", "env", "url"),
     [

@@ -5,17 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from nexus_client import ServerError
 from PIL import Image
 
-from tests.unit.client.fakes import Nexus
+from tests.unit.client.fakes import Nexus, png
 
 
 def test_transparency_needs_a_format_that_has_it(nexus: Nexus) -> None:
     result = nexus("remove-background", "photo.png", "--background", "transparent", "-o", "out.jpg")
     assert result.exit_code == 2
     assert result.stderr == "nexus: .jpg holds no transparency: write .png or .webp\n"
+    assert nexus.mock.calls == []
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "png", "webp", "tif"])
+@pytest.mark.parametrize("command", [("cleanup", "photo.png", "mask.png"), ("smart-remove", "photo.png")])
+def test_transparency_becomes_white_where_the_format_has_none(
+    nexus: Nexus, command: tuple[str, ...], suffix: str
+) -> None:
+    black = np.zeros((16, 16, 4), np.uint8)
+    black[:, 8:, 3] = 255
+    nexus.mock.outputs = {
+        "image": np.array([[png(Image.fromarray(black))]], np.object_),
+        "mask": np.array([[png(Image.new("L", (16, 16)))]], np.object_),
+        "score": np.array([[1]], np.float32),
+    }
+    result = nexus(*command, "-o", f"out.{suffix}")
+    assert result.exit_code == 0
+    written = Image.open(f"out.{suffix}")
+    assert written.mode == ("RGB" if suffix in ("jpg", "bmp") else "RGBA")
+    # The halves are whole JPEG blocks of one colour each, which its rounding leaves as they are.
+    if written.mode == "RGB":
+        expected = np.repeat(255 - black[..., 3:], 3, axis=2)
+        np.testing.assert_array_equal(np.asarray(written), expected)
+    else:
+        np.testing.assert_array_equal(np.asarray(written)[..., 3], black[..., 3])
+
+
+def test_the_mask_has_a_file_of_its_own(nexus: Nexus) -> None:
+    Path("link.png").symlink_to("out.png")
+    for mask in ("out.png", "./out.png", "link.png"):
+        result = nexus("smart-remove", "photo.png", "--point", "1,2", "-o", "out.png", "--mask-output", mask)
+        assert result.exit_code == 2
+        assert result.stderr == "nexus: --output and --mask-output name the same file: give each its own\n"
     assert nexus.mock.calls == []
 
 
