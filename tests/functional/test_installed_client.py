@@ -6,12 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from nexus_client import Client
 from nexus_server.local import LocalServer
+from PIL import Image
 
 from tests.functional.helpers import PHOTOS, ROOT
 
 
-def test_a_fresh_environment_with_the_client_alone(server: LocalServer, tmp_path: Path) -> None:
+def test_a_fresh_environment_with_the_client_alone(
+    server: LocalServer, client: Client, tmp_path: Path
+) -> None:
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python, nexus = environment / "bin/python", environment / "bin/nexus"
@@ -22,9 +27,17 @@ def test_a_fresh_environment_with_the_client_alone(server: LocalServer, tmp_path
     ).stdout
     for foreign in ("nexus-server", "nexus-ensembles", "nexus-export", "onnxruntime", "opencv", "torch"):
         assert foreign not in listed
+    for foreign in ("nexus_server", "nexus_ensembles", "nexus_export"):
+        tried = subprocess.run(
+            [str(python), "-c", f"import {foreign}"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert tried.stderr.endswith(f"ModuleNotFoundError: No module named '{foreign}'\n")
 
     mask = tmp_path / "mask.png"
     command = [str(nexus), "segment", str(PHOTOS / "coffee.jpg"), "--point", "240,160", "-o", str(mask)]
     done = subprocess.run([*command, "--url", server.url], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert mask.stat().st_size > 0
+    written = Image.open(mask)
+    expected = client.segment(PHOTOS / "coffee.jpg", points=[(240, 160)]).mask
+    assert (written.mode, written.size) == ("L", expected.shape[::-1])
+    np.testing.assert_array_equal(np.asarray(written), expected * np.uint8(255))
