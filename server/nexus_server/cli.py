@@ -61,19 +61,35 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nexus-server",
         description="Serve a model repository with Triton, and keep it serving.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--models", type=Path, default=repository.DEFAULT_FOLDER, help="the model repository")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=repository.DEFAULT_FOLDER,
+        help="the model repository (default: %(default)s)",
+    )
     parser.add_argument(
         "--host",
         type=_ipv4,
         help="IPv4 address to listen on (default: 127.0.0.1 when embedded, else 0.0.0.0)",
     )
-    parser.add_argument("--grpc-port", type=_port, default=8001, help="port of the gRPC endpoint")
-    parser.add_argument("--http-port", type=_port, default=8000, help="port of the HTTP endpoint")
-    parser.add_argument("--metrics-port", type=_port, default=8002, help="port of the Prometheus metrics")
     parser.add_argument(
-        "--cache-bytes", type=int, default=256 * 2**20, help="memory for cached image embeddings"
+        "--grpc-port", type=_port, default=8001, help="port of the gRPC endpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--http-port", type=_port, default=8000, help="port of the HTTP endpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        default=8002,
+        help="port of the Prometheus metrics (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cache-bytes",
+        type=int,
+        default=256 * 2**20,
+        help="memory for cached image embeddings (default: %(default)s)",
     )
     parser.add_argument(
         "--check", action="store_true", help="say only what this machine lacks, and start nothing"
