@@ -77,9 +77,8 @@ class Tritonserver:
                 self._process.kill()
                 await self._process.wait()
         for process in doomed:
-            with contextlib.suppress(
-                psutil.NoSuchProcess
-            ):  # psutil does not mistake a reused pid for the process
+            # psutil does not mistake another process for this one when its pid is used again
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
             region.unlink(missing_ok=True)
