@@ -13,23 +13,32 @@ SIGNATURE = b"\xff\xd8\xff"
 MAX_SCANS = 100
 # Pillow takes 6 us to read even an empty one. A file of the largest size, all metadata, needs 1,000 full ones.
 MAX_SEGMENTS = 5000
+# What lies between the segments before the first scan, Pillow reads byte by byte: a second and more for each MB.
+MAX_STRAY_BYTES = 2**16
 
-# What has no length is no segment: stuffed and fill bytes, restart markers, SOI. Reserved markers end the decoding.
-_SEGMENT_OR_END = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+# What has no length is no segment: stuffed and fill bytes, restart markers, SOI. Nor is what Pillow takes to have
+# none: reserved markers, which end the decoding, and DAC, whose few bytes hold no marker.
+_SEGMENT_OR_END = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcb\xcd-\xcf\xd9-\xef\xfe])")
 _END, _SCAN = 0xD9, 0xDA
 # Baseline, extended and progressive. Arithmetic coding, which has frames of its own, takes less than a bit a block.
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 
 
 def check(data: bytes, what: str) -> None:
-    """Raise BadInput for a JPEG of more than MAX_SCANS or MAX_SEGMENTS; `what` names the input in its sentence."""
-    scans = 0
-    for number, (marker, _) in enumerate(_segments(data), 1):
+    """Raise BadInput for a JPEG of no scan, or of more than is allowed above; `what` names it in the sentence."""
+    scans = stray = 0
+    end = 2
+    for number, (marker, start) in enumerate(_segments(data), 1):
+        if not scans:
+            stray += start - 2 - end
+            end = start + int.from_bytes(data[start : start + 2], "big")
         scans += marker == _SCAN
         if scans > MAX_SCANS:
             raise BadInput(f"the {what} is a JPEG of more than {MAX_SCANS} scans; save it anew.")
         if number > MAX_SEGMENTS:
             raise BadInput(f"the {what} is a JPEG of more than {MAX_SEGMENTS} segments; save it anew.")
+    if not scans or stray > MAX_STRAY_BYTES:
+        raise BadInput(f"the {what} is not a readable PNG, JPEG or WebP file.")
 
 
 def is_short(data: bytes) -> bool:

@@ -55,6 +55,23 @@ def test_segments_are_limited_before_pillow_reads_them(monkeypatch: pytest.Monke
     )
 
 
+@pytest.mark.parametrize("stray", [b"\0", b"\xff", b"\xff\0", b"\xff\xd0", b"\xff\xf0", b"\xff\xcc"])
+def test_stray_bytes_are_limited_before_pillow_reads_them(
+    stray: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(noise(16, 16), "JPEG")
+    end = data.index(b"\xff\xdb")  # where the first segment ends
+    for padded in (data[:end] + stray * 70_000 + data[end:], data[:end] + stray * 70_000):
+        monkeypatch.setattr("PIL.Image.open", None)
+        refused(padded, "the image is not a readable PNG, JPEG or WebP file.")
+
+
+def test_a_few_stray_bytes_are_passed_over() -> None:
+    data = encode(noise(16, 16), "JPEG")
+    end = data.index(b"\xff\xdb")
+    assert images.decode_photo(data[:end] + bytes(1000) + data[end:]).size == (16, 16)
+
+
 @pytest.mark.parametrize(
     "data",
     [
