@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -79,6 +80,19 @@ def test_a_hung_process_is_replaced(server: LocalServer, victim: str) -> None:
             assert removal.mask.any()
     assert find(server, victim).pid != process.pid
     assert not process.is_running()
+
+
+def test_a_deadlock_is_noticed_by_inference(tmp_path: Path) -> None:
+    """A pipeline that waits for nothing is alive to the kernel and ready to Triton, but idle, and answers no probe."""
+    for model in ("u2net", "remove_background"):
+        shutil.copytree(MODELS / model, tmp_path / "models" / model)
+    with (tmp_path / "models/remove_background/1/model.py").open("a") as code:
+        code.write("\n    def execute(self, requests):\n        __import__('threading').Event().wait()\n")
+    with LocalServer(tmp_path / "models", tmp_path / "server.log") as server:
+        deadline = time.monotonic() + RECOVERY_S
+        while "restarting: remove_background has neither answered nor worked" not in server.log.read_text():
+            assert time.monotonic() < deadline, "the deadlock was not noticed"
+            time.sleep(0.5)
 
 
 def test_a_stopped_server_leaves_nothing() -> None:
