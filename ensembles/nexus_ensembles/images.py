@@ -23,6 +23,9 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
 # A PNG has one, of which Pillow would unpack any number; the rest is room for these four bytes turning up in data.
 MAX_PROFILES = 8
+# A PNG of MAX_BYTES in the smallest parts that encoders write, 4 KiB, has fewer.
+MAX_CHUNKS = 20_000
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 # Compressed text and colour profiles inside a PNG are unpacked before its pixels are looked at: keep them small.
@@ -116,6 +119,8 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
         raise BadInput(f"the {what} holds more than {MAX_PROFILES} colour profiles; save it anew.")
     if data.startswith(jpeg.SIGNATURE):
         jpeg.check(data, what)
+    elif data.startswith(PNG_SIGNATURE) and _chunks(data) > MAX_CHUNKS:
+        raise BadInput(f"the {what} is a PNG of more than {MAX_CHUNKS} chunks; save it anew.")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's plugins raise whatever a malformed header leads them to
@@ -146,6 +151,18 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
     if size and upright.size != size:
         raise _unequal(what, upright.size, size)
     return upright
+
+
+def _chunks(data: bytes) -> int:
+    """The number of a PNG's chunks, of which each has four bytes of length and twelve in all beside its data.
+
+    Pillow spends 10 us on one even if it is empty, and 64 MiB may hold millions.
+    """
+    count, position = 0, len(PNG_SIGNATURE)
+    while position < len(data) and count <= MAX_CHUNKS:
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+        count += 1
+    return count
 
 
 def _is_short(data: bytes, picture: Image.Image) -> bool:

@@ -140,6 +140,11 @@ def test_metadata_are_limited() -> None:
         png(9, 9, extra=text(b"iCCP", 2**10) * 9),
         "the image holds more than 8 colour profiles; save it anew.",
     )
+    assert images.decode_photo(png(9, 9, extra=text(b"teXt", 0) * 1000)).size == (9, 9)
+    refused(
+        png(9, 9, extra=text(b"teXt", 0) * 20_000),
+        "the image is a PNG of more than 20000 chunks; save it anew.",
+    )
 
 
 def test_damage_names_the_format() -> None:
