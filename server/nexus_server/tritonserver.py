@@ -69,13 +69,13 @@ class Tritonserver:
         """End it, within `timeout_s` or by force; the processes below it, `stubs` among them; its shared memory."""
         # The stubs of a server that is dead are known from before alone, the latest of a failed start from now alone.
         doomed = {*stubs, *below(self.pid)}
-        if not self.ended:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended, or end by itself at any moment
             self._process.terminate()
             try:
                 await asyncio.wait_for(self._process.wait(), timeout_s)
             except asyncio.TimeoutError:
                 self._process.kill()
-                await self._process.wait()
+        await self._process.wait()
         for process in doomed:
             # psutil does not mistake another process for this one when its pid is used again
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -18,7 +18,7 @@ from nexus_server.processes import below
 from nexus_server.repository import Repository
 from nexus_server.supervisor import Supervisor
 from nexus_server.triton import Triton
-from nexus_server.tritonserver import Settings
+from nexus_server.tritonserver import Settings, Tritonserver
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
@@ -235,3 +235,26 @@ def test_a_failed_start_leaves_no_process(serve: Serve, monkeypatch: pytest.Monk
             dict.fromkeys(range(3), lambda _: GONE),
             "setsid sleep 600 & exec sleep 600",  # a child that no signal to the server reaches
         )
+
+
+def test_a_server_that_ends_as_its_time_does() -> None:
+    """Between the time-out and the kill the process may end by itself."""
+
+    class Process:
+        pid, returncode = 2**22 + 1, None  # no process: Linux has none above 2**22
+
+        async def wait(self) -> int:
+            if not self.returncode:
+                await asyncio.sleep(0.05)
+            return 0
+
+        def terminate(self) -> None:
+            pass
+
+        def kill(self) -> None:
+            self.returncode = 1
+            raise ProcessLookupError
+
+    process: Any = Process()
+    asyncio.run(Tritonserver(process, "nexus_none_").stop([], 0.01))
+    assert process.returncode == 1
