@@ -80,7 +80,10 @@ class TritonNetworks:
         response = await call.async_exec()
         if response.has_error():
             raise _network_error(network, response.error())
-        return {tensor.name(): tensor.as_numpy()[0] for tensor in response.output_tensors()}
+        outputs = {tensor.name(): tensor.as_numpy()[0] for tensor in response.output_tensors()}
+        if not outputs:  # the answer, without an error, of a stub that was killed while it worked
+            raise Overloaded(f"{network} cannot take the request now; try again.")
+        return outputs
 
 
 class UnaryPipeline:
@@ -143,7 +146,7 @@ class UnaryPipeline:
 
 # What Triton says, always as INTERNAL through BLS, when a call may succeed on another try: a full queue, a wait in it
 # past its time-out, a server that drains, and a killed stub, which stays dead until the supervisor restarts the server.
-_TRANSIENT = ("Exceeds maximum queue size", "Request timeout expired", "Server not ready", "Stub process")
+_TRANSIENT = ("Exceeds maximum queue size", "Request timeout expired", "not ready", "Stub process")
 
 
 def _network_error(network: str, error: Any) -> PipelineError:

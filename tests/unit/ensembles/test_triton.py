@@ -161,6 +161,7 @@ def test_a_network_gets_and_gives_a_batch_of_one(triton: Any, bls: BLS) -> None:
     [
         ("Exceeds maximum queue size", "UNAVAILABLE"),
         ("Request timeout expired", "UNAVAILABLE"),
+        ("Model lama is not ready.", "UNAVAILABLE"),
         ("Stub process 'lama_0' is not healthy.", "UNAVAILABLE"),
         ("[ONNXRuntimeError] : 1 : FAIL : /models/lama/1/model.onnx", "INTERNAL"),
     ],
@@ -175,6 +176,12 @@ def test_a_network_s_error_stays_in_the_log(
     assert message not in sentence
     assert sentence.startswith("lama ")
     assert utils.log == [f"lama: {message}"]
+
+
+def test_a_network_that_answers_nothing_is_worth_another_try(triton: Any, bls: BLS) -> None:
+    bls.response = InferenceResponse([])
+    (response,) = serve(triton, calling_lama, Request({"image": IMAGE}))
+    assert error(response) == ("UNAVAILABLE", "lama cannot take the request now; try again.")
 
 
 def test_nothing_is_called_for_a_caller_who_has_gone(triton: Any, bls: BLS) -> None:
