@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nexus_ensembles import geometry, images
+from nexus_ensembles import geometry, images, png
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Bool, Networks, UInt8
 
@@ -32,7 +32,7 @@ async def run(networks: Networks, *, image: bytes, mask: bytes, dilate: int = 3)
     """
     photo = await asyncio.to_thread(images.decode_photo, image)
     core = await asyncio.to_thread(images.decode_mask, mask, photo.size)
-    return {"image": await asyncio.to_thread(images.encode_png, await fill(networks, photo, core, dilate))}
+    return {"image": await asyncio.to_thread(png.encode, await fill(networks, photo, core, dilate))}
 
 
 async def fill(networks: Networks, photo: images.Photo, core: Bool, dilate: int) -> UInt8:

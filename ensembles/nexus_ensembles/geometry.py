@@ -203,7 +203,9 @@ def paste(canvas: UInt8, fill: UInt8, core: Bool, hole: Bool) -> None:
     (`hole` but not `core`, both BOOL [H, W]) it fades into the photo with the distance from the core: the seam is
     feathered without a trace of the removed object. Outside `hole` not one byte changes.
     """
-    canvas[core] = fill[core]
+    near = _bounds(hole).slices
+    canvas, fill, core, hole = canvas[near], fill[near], core[near], hole[near]
+    np.copyto(canvas, fill, where=core[..., None])
     ring = hole & ~core
     if not ring.any():
         return

@@ -1,4 +1,4 @@
-"""Encoded bytes to arrays and back, with the limits that keep one request from hurting the others.
+"""Encoded bytes to arrays, with the limits that keep one request from hurting the others.
 
 The order of checks: byte length, header (format, pixels), decoding, meaning. Nothing is allocated for a picture
 before its header has been found within the limits.
@@ -9,23 +9,21 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
-from nexus_ensembles import jpeg
+from nexus_ensembles import jpeg, png
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Bool, UInt8
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
-# The longest side that a JPEG can have. A PNG may be longer, but libpng and OpenCV refuse to write it again.
+# The longest side that a JPEG can have.
 MAX_SIDE = 65_535
 # A PNG has one, of which Pillow would unpack any number; the rest is room for these four bytes turning up in data.
 MAX_PROFILES = 8
 # A PNG of MAX_BYTES in the smallest parts that encoders write, 4 KiB, has fewer.
 MAX_CHUNKS = 20_000
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 # Compressed text and colour profiles inside a PNG are unpacked before its pixels are looked at: keep them small.
@@ -47,9 +45,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-# On a 512 x 512 photo: 15 ms where zlib's usual level 6 takes 106 ms, and a file no larger.
-_PNG_SPEED = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
 @dataclass(frozen=True)
@@ -101,14 +96,6 @@ def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
     return selected
 
 
-def encode_png(pixels: UInt8) -> bytes:
-    """Encode UINT8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as an 8-bit PNG."""
-    if pixels.ndim == 3:
-        order = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-        pixels = cv2.cvtColor(pixels, order)  # type: ignore[assignment]
-    return cv2.imencode(".png", pixels, _PNG_SPEED)[1].tobytes()
-
-
 def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.Image:
     """Decode `data`, upright, of the given `size` if any; every fault of the file becomes a BadInput."""
     if not data:
@@ -119,7 +106,7 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
         raise BadInput(f"the {what} holds more than {MAX_PROFILES} colour profiles; save it anew.")
     if data.startswith(jpeg.SIGNATURE):
         jpeg.check(data, what)
-    elif data.startswith(PNG_SIGNATURE) and _chunks(data) > MAX_CHUNKS:
+    elif data.startswith(png.SIGNATURE) and _chunks(data) > MAX_CHUNKS:
         raise BadInput(f"the {what} is a PNG of more than {MAX_CHUNKS} chunks; save it anew.")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -158,7 +145,7 @@ def _chunks(data: bytes) -> int:
 
     Pillow spends 10 us on one even if it is empty, and 64 MiB may hold millions.
     """
-    count, position = 0, len(PNG_SIGNATURE)
+    count, position = 0, len(png.SIGNATURE)
     while position < len(data) and count <= MAX_CHUNKS:
         position += 12 + int.from_bytes(data[position : position + 4], "big")
         count += 1

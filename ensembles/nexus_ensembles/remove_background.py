@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor
 
-from nexus_ensembles import images
+from nexus_ensembles import images, png
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Float32, Networks, UInt8
 
@@ -58,8 +58,8 @@ def _cut_out(photo: images.Photo, alpha: Float32, colour: Colour | None) -> byte
     if photo.alpha is not None:
         matte = (matte.astype(np.uint16) * photo.alpha // 255).astype(np.uint8)
     if colour is None:
-        return images.encode_png(np.dstack([photo.rgb, matte]))
+        return png.encode(np.dstack([photo.rgb, matte]))
     backdrop = Image.new("RGB", photo.size, colour)
-    return images.encode_png(
+    return png.encode(
         np.asarray(Image.composite(Image.fromarray(photo.rgb), backdrop, Image.fromarray(matte)))
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nexus_ensembles import geometry, images
+from nexus_ensembles import geometry, images, png
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
 
@@ -110,7 +110,7 @@ async def run(
     prompt = Prompt.parse(points, labels, box, photo.size)
     mask, score = await predict(networks, photo.rgb, prompt, min_area)
     return {
-        "mask": await asyncio.to_thread(images.encode_png, mask.view(np.uint8) * np.uint8(255)),
+        "mask": await asyncio.to_thread(png.encode, mask.view(np.uint8) * np.uint8(255)),
         "score": score,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nexus_ensembles import cleanup, geometry, images, segment
+from nexus_ensembles import cleanup, geometry, images, png, segment
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
 
@@ -47,8 +47,8 @@ async def run(
         raise BadInput("no object was found there; click on its middle or draw a box around it.")
     filled = await cleanup.fill(networks, photo, mask, dilate)
     return {
-        "image": await asyncio.to_thread(images.encode_png, filled),
-        "mask": await asyncio.to_thread(images.encode_png, mask.view(np.uint8) * np.uint8(255)),
+        "image": await asyncio.to_thread(png.encode, filled),
+        "mask": await asyncio.to_thread(png.encode, mask.view(np.uint8) * np.uint8(255)),
         "score": score,
     }
 
