@@ -41,9 +41,8 @@ lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
 
 .PHONY: bench
-bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results
+bench: .venv/.tests models ## measure on this machine and write benchmarks/results
 	@$(SERVE)/python -m benchmarks.serving
-	@$(EXPORT)/python -m benchmarks.lama_quality
 
 .PHONY: clean
 clean: ## remove environments, built networks and results

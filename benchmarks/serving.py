@@ -1,7 +1,7 @@
 """What serving costs over the bare networks, on this machine: `make bench` runs it and writes results/serving.md.
 
 Absolute times depend on the machine; the ratios are taken within one run, call by call in turn, and quoted as the
-median. The bare networks run in this process, in onnxruntime with the options of the server's backend.
+median over the pairs. The bare networks run in this process, in onnxruntime with the options of the server's backend.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_ensembles import images, png
 from nexus_ensembles.geometry import Letterbox
+from nexus_ensembles.networks import Array
+from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
+from tritonclient.utils import np_to_triton_dtype
 
 from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions, resident_bytes, unique_photo
 from tests.functional.test_cleanup import PeakMemory
 
 RESULTS = ROOT / "benchmarks/results"
-ROUNDS = 15
+ROUNDS = 40
 CLIENTS = 8
 # What this project promises of the compact deployment, checked at the end of every run.
 LIMITS = {
@@ -51,7 +54,7 @@ def main() -> None:
         with grpc.InferenceServerClient(server.url) as triton:
             results: dict[str, Any] = {
                 "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-                "second click": second_click(client, triton),
+                "second click": second_click(triton),
                 "cleanup at 512 x 512": cleanup_overhead(triton),
                 "eight clicks at once": eight_clicks(client, triton),
                 "resident memory": memory(server, client, idle),
@@ -66,32 +69,33 @@ def main() -> None:
         sys.exit(f"past its limit: {'; '.join(missed)} (other load on the machine raises every ratio)")
 
 
-def second_click(client: Client, triton: grpc.InferenceServerClient) -> dict[str, float]:
-    """A further click through the client, against decoding the photo and the bare decoder."""
+def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
+    """A further click on a photo, bytes to bytes, against decoding the photo and the bare decoder, same prompt."""
     data = (PHOTOS / "astronaut.jpg").read_bytes()
-    photo = client.open(data)
-    photo.segment([(224, 100)])
-    frame = Letterbox(512, 512)
-    encoder, decoder = session("sam_encoder"), session("sam_decoder")
-    (embedding,) = encoder.run(None, {"image": frame.frame(images.decode_photo(data).rgb)[None]})
+    click = tensors(image=data, points=np.array([[[224, 100]]], np.float32))
+    triton.infer("segment", click)
+    photo = images.decode_photo(data)
+    frame = Letterbox(*photo.size)
+    prompt = Prompt.parse(np.array([[224, 100]], np.float32), None, None, photo.size)
+    (embedding,) = session("sam_encoder").run(None, {"image": frame.frame(photo.rgb)[None]})
     feeds = {
         "embedding": embedding,
-        "points": np.array([[[448, 200], [0, 0]]], np.float32),
-        "labels": np.array([[1, -1]], np.float32),
         "mask_input": np.zeros((1, 1, 256, 256), np.float32),
         "has_mask": np.zeros((1, 1), np.float32),
+        **{name: array[None] for name, array in prompt.tokens(frame).items()},
     }
+    decoder = session("sam_decoder")
 
     def bare() -> None:
         images.decode_photo(data)
         decoder.run(None, feeds)
 
     before = executions(triton, "sam_encoder")
-    click, reference = in_turn(lambda: photo.segment([(224, 100)]), bare)
+    served, reference, ratio = in_turn(lambda: triton.infer("segment", click), bare)
     return {
-        "click ms": click,
+        "click ms": served,
         "bare decoder and image decoding ms": reference,
-        "ratio": click / reference,
+        "ratio": ratio,
         "encoder executions": executions(triton, "sam_encoder") - before,
     }
 
@@ -101,14 +105,11 @@ def cleanup_overhead(triton: grpc.InferenceServerClient) -> dict[str, float]:
     data = (PHOTOS / "astronaut.jpg").read_bytes()
     y, x = np.ogrid[:512, :512]
     mask = (((x - 300) / 60) ** 2 + ((y - 200) / 40) ** 2 <= 1).astype(np.uint8) * np.uint8(255)
-    inputs = []
-    for name, content in (("image", data), ("mask", png.encode(mask))):
-        tensor = grpc.InferInput(name, [1, 1], "BYTES")
-        inputs.append(tensor.set_data_from_numpy(np.array([[content]], np.object_)))
+    inputs = tensors(image=data, mask=png.encode(mask))
     lama = session("lama")
     feeds = {"image": images.decode_photo(data).rgb[None], "mask": mask[None, ..., None]}
-    served, bare = in_turn(lambda: triton.infer("cleanup", inputs), lambda: lama.run(None, feeds))
-    return {"served ms": served, "network ms": bare, "overhead": served / bare - 1}
+    served, bare, ratio = in_turn(lambda: triton.infer("cleanup", inputs), lambda: lama.run(None, feeds))
+    return {"served ms": served, "network ms": bare, "overhead": ratio - 1}
 
 
 def eight_clicks(client: Client, triton: grpc.InferenceServerClient) -> dict[str, float]:
@@ -144,6 +145,16 @@ def memory(server: LocalServer, client: Client, idle: int) -> dict[str, float]:
     }
 
 
+def tensors(**values: bytes | Array) -> list[grpc.InferInput]:
+    """A pipeline's inputs by name, as Triton's own client takes them."""
+    inputs = []
+    for name, value in values.items():
+        array = np.array([[value]], np.object_) if isinstance(value, bytes) else value
+        tensor = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        inputs.append(tensor.set_data_from_numpy(array))
+    return inputs
+
+
 def session(network: str) -> onnxruntime.InferenceSession:
     """The bare network, with the options of server/backends/onnxruntime/model.py."""
     options = onnxruntime.SessionOptions()
@@ -152,15 +163,20 @@ def session(network: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(MODELS / network / "1/model.onnx"), options)
 
 
-def in_turn(a: Callable[[], Any], b: Callable[[], Any]) -> tuple[float, float]:
-    """Median milliseconds of `a` and of `b`, called in turn so that a machine's drift meets both."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS + 2):
-        for run, kept in zip((a, b), times):
-            start = time.perf_counter()
+def in_turn(a: Callable[[], Any], b: Callable[[], Any]) -> tuple[float, float, float]:
+    """Median milliseconds of `a` and of `b`, and the median ratio of a call of `a` to the call of `b` after it.
+
+    They are called in turn, so that a machine's drift meets both; what disturbs one pair does not count.
+    """
+    pairs = []
+    for _ in range(ROUNDS):
+        times = [time.perf_counter()]
+        for run in (a, b):
             run()
-            kept.append((time.perf_counter() - start) * 1000)
-    return statistics.median(times[0][2:]), statistics.median(times[1][2:])
+            times.append(time.perf_counter())
+        pairs.append(((times[1] - times[0]) * 1000, (times[2] - times[1]) * 1000))
+    of_a, of_b = zip(*pairs)
+    return statistics.median(of_a), statistics.median(of_b), statistics.median(x / y for x, y in pairs)
 
 
 def report(results: dict[str, Any]) -> str:

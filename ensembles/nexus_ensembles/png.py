@@ -38,7 +38,7 @@ def encode(pixels: UInt8) -> bytes:
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"".join(stream)) + _chunk(b"IEND", b"")
 
 
-def _strip(rows: UInt8, start: int, step: int) -> tuple[UInt8, bytes]:
+def _strip(rows: UInt8, start: int, step: int) -> tuple[memoryview, bytes]:
     """Filter and deflate `step` rows from `start` on."""
     strip = rows[start : start + step]
     filtered = np.empty((len(strip), strip.shape[1] + 1), np.uint8)
@@ -47,7 +47,9 @@ def _strip(rows: UInt8, start: int, step: int) -> tuple[UInt8, bytes]:
     np.subtract(strip[1:], strip[:-1], out=filtered[1:, 1:])
     last = start + step >= len(rows)
     deflate = zlib.compressobj(1, zlib.DEFLATED, _RAW_DEFLATE)
-    return filtered, deflate.compress(filtered) + deflate.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
+    return filtered.data, deflate.compress(filtered.data) + deflate.flush(
+        zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

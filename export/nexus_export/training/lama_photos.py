@@ -27,6 +27,9 @@ HELD_OUT = (
 )
 """File stems that are never trained on: the quality figures are measured on them."""
 
+DEMO_NAMES = ("bridge", "mountains", "dragonfly", "wine")
+"""The same photos under the names they have in demo/photos."""
+
 LONGEST_SIDE = 2048
 """Photos are kept at most this large; more is detail that no crop scale uses."""
 
@@ -46,7 +49,7 @@ def load_photos(folders: Sequence[Path]) -> list[Photo]:
         path
         for folder in folders
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.stem not in HELD_OUT
+        if path.suffix.lower() in SUFFIXES and path.stem not in HELD_OUT + DEMO_NAMES
     )
     photos = []
     for path in paths:
