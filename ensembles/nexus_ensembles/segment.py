@@ -20,7 +20,7 @@ MAX_POINTS = 64
 # Specks and holes of fewer pixels than this, counted in the 1024 frame, are dropped unless the caller says otherwise.
 MIN_AREA = 100
 # Prompts are filled up to a multiple of this many tokens so that different requests share the decoder's batches.
-TOKENS = 4
+TOKENS = 8
 
 # The labels that sam_decoder knows beside 1 (positive) and 0 (negative).
 BOX_CORNERS = (2.0, 3.0)
