@@ -27,8 +27,15 @@ from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions, resident_bytes, unique_photo
-from tests.functional.test_cleanup import PeakMemory
+from tests.functional.helpers import (
+    MODELS,
+    PHOTOS,
+    ROOT,
+    PeakMemory,
+    executions,
+    resident_bytes,
+    unique_photo,
+)
 
 RESULTS = ROOT / "benchmarks/results"
 ROUNDS = 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,28 @@ def resident_bytes(server: LocalServer) -> int:
     return total
 
 
+class PeakMemory:
+    """Samples the deployment's resident memory while a block runs."""
+
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self.bytes = 0
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.02):
+            self.bytes = max(self.bytes, resident_bytes(self._server))
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
 def photo_array(name: str) -> npt.NDArray[np.uint8]:
     """A demo photo, UINT8 [H, W, 3]."""
     return np.asarray(Image.open(PHOTOS / name).convert("RGB"))
@@ -50,3 +73,9 @@ def unique_photo(number: int) -> bytes:
     data = io.BytesIO()
     photo.save(data, "PNG", compress_level=1)
     return data.getvalue()
+
+
+def ellipse(shape: tuple[int, ...], centre: tuple[int, int], axes: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """BOOL [H, W], True inside an upright ellipse; `centre` and `axes` are x, y."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray(((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2 <= 1)

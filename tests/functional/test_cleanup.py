@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +11,9 @@ from nexus_client import Client, InvalidInput
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS, executions, photo_array, resident_bytes
+from tests.functional.helpers import PHOTOS, PeakMemory, ellipse, executions, photo_array, resident_bytes
 
 Bool = npt.NDArray[np.bool_]
-
-
-def ellipse(shape: tuple[int, ...], centre: tuple[int, int], axes: tuple[int, int]) -> Bool:
-    """BOOL [H, W], True inside an upright ellipse; `centre` and `axes` are x, y."""
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray(((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2 <= 1)
 
 
 def dilated(mask: Bool, size: int) -> Bool:
@@ -100,25 +92,3 @@ def test_rough_mask_finds_the_object(client: Client) -> None:
 def test_a_mask_of_another_size_is_refused(client: Client) -> None:
     with pytest.raises(InvalidInput, match="same size"):
         client.cleanup(PHOTOS / "rocket.jpg", np.ones((10, 10), bool))
-
-
-class PeakMemory:
-    """Samples the deployment's resident memory while a block runs."""
-
-    def __init__(self, server: LocalServer) -> None:
-        self._server = server
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-        self.bytes = 0
-
-    def _sample(self) -> None:
-        while not self._done.wait(0.02):
-            self.bytes = max(self.bytes, resident_bytes(self._server))
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()

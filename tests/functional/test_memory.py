@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.helpers import PHOTOS, photo_array, resident_bytes, unique_photo
-from tests.functional.test_cleanup import PeakMemory, ellipse
+from tests.functional.helpers import PHOTOS, PeakMemory, ellipse, photo_array, resident_bytes, unique_photo
 
 LIMIT = 2.5e9
 
