@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from nexus_ensembles.errors import NetworkFailed
+from nexus_ensembles.errors import NetworkFailed, OutOfMemory, says_out_of_memory
 from nexus_ensembles.networks import Array
 
 
@@ -26,12 +26,21 @@ class LocalNetworks:
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
         """See `nexus_ensembles.networks.Networks`."""
+        rows = await self.run_rows(network, **{name: array[None] for name, array in inputs.items()})
+        return {name: array[0] for name, array in rows.items()}
+
+    async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
+        """See `nexus_ensembles.networks.Networks`."""
         if network not in self._sessions:
             path = self._repository / network / "1/model.onnx"
             if not path.exists():
                 raise NetworkFailed(f"{network} is not built; run: nexus-export build {network}")
             self._sessions[network] = onnxruntime.InferenceSession(str(path))
         session = self._sessions[network]
-        batch = {name: array[None] for name, array in inputs.items()}
-        outputs = await asyncio.to_thread(session.run, None, batch)
-        return {item.name: array[0] for item, array in zip(session.get_outputs(), outputs)}
+        try:
+            outputs = await asyncio.to_thread(session.run, None, inputs)
+        except Exception as error:  # onnxruntime has no class that means memory alone
+            if says_out_of_memory(str(error)):
+                raise OutOfMemory(f"out of memory: {network} has no room for the request.") from error
+            raise
+        return {item.name: array for item, array in zip(session.get_outputs(), outputs)}

@@ -20,6 +20,13 @@ class Networks(Protocol):
         """Run one row through `network`; the batch is Triton's business.
 
         `inputs` and the returned arrays have the shapes and dtypes of the network's config.pbtxt, without a
-        batch axis. Raises Overloaded, Cancelled or NetworkFailed.
+        batch axis. Raises Overloaded, OutOfMemory, Cancelled or NetworkFailed.
+        """
+        ...
+
+    async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
+        """Run several rows through `network` as one call, so that they are sure to share a batch.
+
+        As `run`, but the arrays that come and go begin with a batch axis, at most the network's max_batch_size long.
         """
         ...
