@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, Overloaded, PipelineError
+from nexus_ensembles.errors import (
+    BadInput,
+    Cancelled,
+    NetworkFailed,
+    OutOfMemory,
+    Overloaded,
+    PipelineError,
+    says_out_of_memory,
+)
 from nexus_ensembles.networks import Array
 
 Run = Callable[..., Awaitable[dict[str, Any]]]
@@ -24,6 +32,7 @@ Run = Callable[..., Awaitable[dict[str, Any]]]
 _CODES = {
     BadInput: "INVALID_ARG",
     Overloaded: "UNAVAILABLE",
+    OutOfMemory: "UNAVAILABLE",
     Cancelled: "CANCELLED",
     NetworkFailed: "INTERNAL",
 }
@@ -59,28 +68,32 @@ class Rounds:
 class TritonNetworks:
     """Calls networks from within one request, one call at a time, by asynchronous BLS."""
 
-    def __init__(self, request: Any, rounds: Rounds) -> None:
+    def __init__(self, request: Any, rounds: Rounds | None = None) -> None:
         self._request = request
         self._rounds = rounds
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
         """See `nexus_ensembles.networks.Networks`."""
-        await self._rounds.join()
+        outputs = await self.run_rows(network, **{name: array[None] for name, array in inputs.items()})
+        return {name: array[0] for name, array in outputs.items()}
+
+    async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
+        """See `nexus_ensembles.networks.Networks`."""
+        if self._rounds:
+            await self._rounds.join()
         # A cancellation does not travel through BLS: the last moment to notice it is before the next call.
         if self._request.is_cancelled():
             raise Cancelled("the request was cancelled.")
         call = pb_utils.InferenceRequest(
             model_name=network,
             requested_output_names=[],
-            inputs=[
-                pb_utils.Tensor(name, np.ascontiguousarray(array[None])) for name, array in inputs.items()
-            ],
+            inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         )
         response = await call.async_exec()
         if response.has_error():
             raise _network_error(network, response.error())
-        outputs = {tensor.name(): tensor.as_numpy()[0] for tensor in response.output_tensors()}
+        outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
         if not outputs:  # the answer, without an error, of a stub that was killed while it worked
             raise Overloaded(f"{network} cannot take the request now; try again.")
         return outputs
@@ -152,6 +165,8 @@ _TRANSIENT = ("Exceeds maximum queue size", "Request timeout expired", "not read
 def _network_error(network: str, error: Any) -> PipelineError:
     """A failed BLS call as what the caller should do about it; the server's own words go to its log."""
     pb_utils.Logger.log_error(f"{network}: {error.message()}")
+    if says_out_of_memory(error.message()):
+        return OutOfMemory(f"out of memory: {network} has no room for the request.")
     if any(words in error.message() for words in _TRANSIENT):
         return Overloaded(f"{network} cannot take the request now; try again.")
     return NetworkFailed(f"{network} failed; the server's log says why.")
