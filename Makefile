@@ -37,12 +37,13 @@ test: .venv/.tests .venv-export/.tests models ## run every test that needs no GP
 lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
-	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/serving.py tests/unit tests/functional
+	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/serving.py benchmarks/generative_fill.py tests/unit tests/functional
 	@$(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
 
 .PHONY: bench
 bench: .venv/.tests models ## measure on this machine and write benchmarks/results
 	@$(SERVE)/python -m benchmarks.serving
+	@$(SERVE)/python -m benchmarks.generative_fill
 
 .PHONY: clean
 clean: ## remove environments, built networks and results
@@ -73,5 +74,5 @@ clean: ## remove environments, built networks and results
 
 .venv-export/.tests: tests/requirements-export.txt .venv-export/.ready
 	@echo "adding torch and what the tests need to .venv-export"
-	@$(EXPORT)/python $(PIP) -e 'export[torch]' -r $< $(PIP_FAILED)
+	@$(EXPORT)/python $(PIP) -e 'export[torch]' -e ensembles -r $< $(PIP_FAILED)
 	@touch $@
