@@ -97,6 +97,12 @@ class Box:
         )
 
 
+def bounds(mask: Bool) -> Box:
+    """The smallest rectangle around the True pixels."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return Box(x, y, x + width, y + height)
+
+
 def dilate(mask: Bool, size: int) -> Bool:
     """Grow BOOL [H, W] by an elliptical kernel of `size` x `size` pixels; 0 and 1 leave it as it is."""
     if size < 2 or not mask.any():
@@ -105,7 +111,7 @@ def dilate(mask: Bool, size: int) -> Bool:
     # cost is the kernel's area for every pixel (12 megapixels by 255 x 255: half a minute, here a second).
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     anchor = size // 2
-    near = _bounds(mask)
+    near = bounds(mask)
     near = Box(
         max(0, near.left - size),
         max(0, near.top - size),
@@ -179,7 +185,7 @@ def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int
     height, width = hole.shape
     count, _, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8))
     if count > 4 * most:  # merging is cubic, and so much dust ends as one rectangle anyway
-        tight = [_bounds(hole)]
+        tight = [bounds(hole)]
     else:
         tight = [Box(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:].tolist()]
 
@@ -195,7 +201,7 @@ def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int
     while pair := _overlapping_pair([around(box) for box in tight]):
         tight.append(tight.pop(pair[1]).union(tight.pop(pair[0])))
     if len(tight) > most:
-        tight = [_bounds(hole)]
+        tight = [bounds(hole)]
     return [around(box) for box in tight]
 
 
@@ -222,7 +228,7 @@ def paste(canvas: UInt8, fill: UInt8, core: Bool, hole: Bool) -> None:
     (`hole` but not `core`, both BOOL [H, W]) it fades into the photo with the distance from the core: the seam is
     feathered without a trace of the removed object. Outside `hole` not one byte changes.
     """
-    near = _bounds(hole).slices
+    near = bounds(hole).slices
     canvas, fill, core, hole = canvas[near], fill[near], core[near], hole[near]
     np.copyto(canvas, fill, where=core[..., None])
     ring = hole & ~core
@@ -231,9 +237,3 @@ def paste(canvas: UInt8, fill: UInt8, core: Bool, hole: Bool) -> None:
     distance = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[ring]
     weight = (1 - distance / (distance.max() + 1))[:, None]
     canvas[ring] = (fill[ring] * weight + canvas[ring] * (1 - weight) + 0.5).astype(np.uint8)
-
-
-def _bounds(mask: Bool) -> Box:
-    """The smallest rectangle around the True pixels."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return Box(x, y, x + width, y + height)
