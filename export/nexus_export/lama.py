@@ -1,18 +1,17 @@
 """LaMa as a network: UINT8 image and mask in, UINT8 image out, and its export to ONNX."""
 
 import copy
-import tempfile
-import warnings
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from nexus_export import torchscript
 from nexus_export.lama_checkpoint import load_checkpoint, read_compact, write_compact
 from nexus_export.lama_generator import Generator, GeneratorConfig
 from nexus_export.lama_pyramid import pyramid_fill
-from nexus_export.template import fill, strip
+from nexus_export.template import fill
 
 __all__ = [
     "COMPACT_CONFIG",
@@ -80,36 +79,16 @@ def export_template(network: LamaNetwork) -> onnx.ModelProto:
 
     Weights keep the names of ``network.state_dict()``; see ``nexus_export.template``.
     """
-    network = copy.deepcopy(network).eval()
+    network = copy.deepcopy(network)
     network.generator.matrix_dft = True
-    # The exporter merges equal tensors, as those of fresh norms are, and drops all names but one.
-    with torch.no_grad():
-        for tensor in [*network.parameters(), *network.buffers()]:
-            if tensor.is_floating_point():
-                tensor.uniform_(0.5, 1.0)
     # Not square, so that no axis can be mistaken for the other while tracing.
-    image = torch.zeros(1, 64, 96, 3, dtype=torch.uint8)
-    mask = torch.zeros(1, 64, 96, 1, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The exporter announces its successor, which renames weights.
-        warnings.simplefilter("ignore")
-        path = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            network,
-            (image, mask),
-            str(path),
-            input_names=["image", "mask"],
-            output_names=["filled"],
-            dynamic_axes={
-                name: {0: "batch", 1: "height", 2: "width"} for name in ("image", "mask", "filled")
-            },
-            opset_version=17,
-            dynamo=False,
-            do_constant_folding=False,
-            # EVAL would fold batch normalisation into convolutions and rename their weights.
-            training=torch.onnx.TrainingMode.PRESERVE,
-        )
-        return strip(onnx.load(str(path)))
+    inputs = {
+        "image": torch.zeros(1, 64, 96, 3, dtype=torch.uint8),
+        "mask": torch.zeros(1, 64, 96, 1, dtype=torch.uint8),
+    }
+    axes = {0: "batch", 1: "height", 2: "width"}
+    dynamic_axes = {name: axes for name in ("image", "mask", "filled")}
+    return torchscript.export_template(network, inputs, ("filled",), dynamic_axes)
 
 
 def export_onnx(network: LamaNetwork, path: Path) -> None:
