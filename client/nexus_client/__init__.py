@@ -1,4 +1,4 @@
-"""Client of Nexus Canvas: segment, clean up, remove objects and backgrounds, over gRPC.
+"""Client of Nexus Canvas: segment, clean up, remove objects and backgrounds, paint from a prompt, over gRPC.
 
 Usage:
 
@@ -8,12 +8,15 @@ Usage:
         client.remove_background("portrait.jpg", background="transparent").save("cutout.png")
 """
 
-from ._async_client import AsyncClient, AsyncPhoto
-from ._client import Client, Photo
+from ._async_client import AsyncClient
+from ._async_photo import AsyncPhoto
+from ._client import Client
 from ._images import ImageInput, MaskInput
-from ._requests import PIPELINES, Box, Labels, Points, Tensors
-from ._results import Segmentation, SmartRemoval, Status
+from ._photo import Photo
+from ._requests import PIPELINES, Box, Labels, Points
+from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval, Status
 from ._retry import RetryPolicy
+from ._tensors import Tensors
 from ._transport import AsyncTransport, Transport
 from .exceptions import (
     Cancelled,
@@ -22,6 +25,7 @@ from .exceptions import (
     InvalidInput,
     NexusError,
     NotDeployed,
+    OutOfMemory,
     ServerError,
     Unavailable,
 )
@@ -37,6 +41,8 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "FillProgress",
+    "GenerativeFill",
     "ImageInput",
     "InputNotFound",
     "InvalidInput",
@@ -44,6 +50,7 @@ __all__ = [
     "MaskInput",
     "NexusError",
     "NotDeployed",
+    "OutOfMemory",
     "Photo",
     "Points",
     "RetryPolicy",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import TypeVar
 
 from PIL import Image
 
-from . import _requests
-from ._caller import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Caller
+from . import _generative_fill, _requests
+from ._async_photo import AsyncPhoto
+from ._caller import DEFAULT_FILL_TIMEOUT, DEFAULT_RETRIES, Caller
 from ._grpc import AsyncGrpcTransport
 from ._images import ImageInput, MaskInput, encode_image
 from ._requests import Box, Labels, Points
-from ._results import Segmentation, SmartRemoval, Status
+from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval, Status
 from ._retry import RetryPolicy
 from ._runtime import AsyncioRuntime
 from ._transport import AsyncTransport
@@ -39,7 +40,7 @@ class AsyncClient:
         self,
         url: str = "localhost:8001",
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         retries: RetryPolicy | None = DEFAULT_RETRIES,
         transport: AsyncTransport | None = None,
     ) -> None:
@@ -86,6 +87,73 @@ class AsyncClient:
         """See `Client.remove_background`."""
         return await self._run(lambda: _requests.remove_background(image, background), timeout)
 
+    async def generative_fill(
+        self,
+        image: ImageInput,
+        mask: MaskInput,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        seed: int | None = None,
+        scheduler: str | None = None,
+        timeout: float | None = None,
+    ) -> GenerativeFill:
+        """See `Client.generative_fill`."""
+        return await self._caller.call(
+            lambda: _generative_fill.fill(
+                image,
+                mask,
+                prompt,
+                negative_prompt=negative_prompt,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                strength=strength,
+                seed=seed,
+                scheduler=scheduler,
+            ),
+            timeout,
+            DEFAULT_FILL_TIMEOUT,
+        )
+
+    def generative_fill_stream(
+        self,
+        image: ImageInput,
+        mask: MaskInput,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        seed: int | None = None,
+        scheduler: str | None = None,
+        preview_every: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[FillProgress | GenerativeFill, None]:
+        """See `Client.generative_fill_stream`; an asynchronous generator, so use it as `async for event in ...`.
+
+        Cancelling the task that iterates, or `aclose()`, cancels the fill on the server.
+        """
+        return self._caller.stream(
+            lambda: _generative_fill.fill_stream(
+                image,
+                mask,
+                prompt,
+                preview_every,
+                negative_prompt=negative_prompt,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                strength=strength,
+                seed=seed,
+                scheduler=scheduler,
+            ),
+            timeout,
+            DEFAULT_FILL_TIMEOUT,
+        )
+
     async def open(self, image: ImageInput) -> AsyncPhoto:
         """See `Client.open`."""
         encoded = await asyncio.to_thread(encode_image, image)
@@ -109,56 +177,3 @@ class AsyncClient:
 
     async def _run(self, build: Callable[[], _requests.Request[T]], timeout: float | None) -> T:
         return await self._caller.call(build, timeout)
-
-
-class AsyncPhoto:
-    """One image, read or encoded once, for several calls; see `Photo`.
-
-    Usage:
-
-        photo = await client.open("cat.jpg")
-        await photo.segment(points=[(120, 80)])
-    """
-
-    def __init__(self, client: AsyncClient, encoded: bytes) -> None:
-        self._client = client
-        self.encoded = encoded
-
-    async def segment(
-        self,
-        points: Points | None = None,
-        labels: Labels | None = None,
-        box: Box | None = None,
-        *,
-        min_area: int | None = None,
-        timeout: float | None = None,
-    ) -> Segmentation:
-        """See `Client.segment`."""
-        return await self._client.segment(
-            self.encoded, points, labels, box, min_area=min_area, timeout=timeout
-        )
-
-    async def cleanup(self, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None) -> Image.Image:
-        """See `Client.cleanup`."""
-        return await self._client.cleanup(self.encoded, mask, dilate=dilate, timeout=timeout)
-
-    async def smart_remove(
-        self,
-        points: Points | None = None,
-        labels: Labels | None = None,
-        box: Box | None = None,
-        rough_mask: MaskInput | None = None,
-        *,
-        dilate: int = 3,
-        timeout: float | None = None,
-    ) -> SmartRemoval:
-        """See `Client.smart_remove`."""
-        return await self._client.smart_remove(
-            self.encoded, points, labels, box, rough_mask, dilate=dilate, timeout=timeout
-        )
-
-    async def remove_background(
-        self, *, background: str = "white", timeout: float | None = None
-    ) -> Image.Image:
-        """See `Client.remove_background`."""
-        return await self._client.remove_background(self.encoded, background=background, timeout=timeout)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TypeVar
 
 from PIL import Image
 
-from . import _requests
-from ._caller import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Caller
+from . import _generative_fill, _requests
+from ._caller import DEFAULT_FILL_TIMEOUT, DEFAULT_RETRIES, Caller
 from ._grpc import GrpcTransport
 from ._images import ImageInput, MaskInput, encode_image
+from ._photo import Photo
 from ._requests import Box, Labels, Points
-from ._results import Segmentation, SmartRemoval, Status
+from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval, Status
 from ._retry import RetryPolicy
-from ._runtime import Blocking, BlockingRuntime, finish
+from ._runtime import Blocking, BlockingRuntime, drain, finish
 from ._transport import Transport
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ class Client:
             removal.image.save("empty-street.png")
 
     `url`: HOST:PORT of the server's gRPC port. `timeout`: the budget of a call in seconds, its retries
-    included; each method takes its own. `retries`: how to wait between tries while the server is unavailable;
+    included; each method takes its own. Where neither is given it is 60 s, for a generative fill 300 s.
+    `retries`: how to wait between tries while the server is unavailable;
     None tries once. `transport`: what carries the calls, gRPC unless given (a test passes its own).
 
     Images are paths, encoded bytes (PNG, JPEG, WebP), uint8 arrays [H, W], [H, W, 3] or [H, W, 4], or PIL
@@ -47,7 +49,7 @@ class Client:
         self,
         url: str = "localhost:8001",
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         retries: RetryPolicy | None = DEFAULT_RETRIES,
         transport: Transport | None = None,
     ) -> None:
@@ -120,6 +122,95 @@ class Client:
         """
         return self._run(lambda: _requests.remove_background(image, background), timeout)
 
+    def generative_fill(
+        self,
+        image: ImageInput,
+        mask: MaskInput,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        seed: int | None = None,
+        scheduler: str | None = None,
+        timeout: float | None = None,
+    ) -> GenerativeFill:
+        """Paint the mask anew from a prompt.
+
+        Usage: `client.generative_fill("lawn.jpg", "mask.png", "a wooden bench").image`
+
+        `mask`: of the image's size; pixels outside it come back as they were. `negative_prompt`: what to keep
+        out. `steps`: of denoising. `guidance_scale`: how closely to follow the prompt; 1 is not at all guided and
+        costs half. `strength`: how much of the old content to give up, above 0 up to 1. `seed`: the same seed and
+        settings give the same picture. `scheduler`: "euler", "euler_karras", "euler_ancestral",
+        "euler_ancestral_karras", "dpmpp_2m", "dpmpp_2m_karras", "ddim" or "lcm". What is None follows the server's
+        default. Raises `OutOfMemory` when no tier of the server has device memory for the call.
+        """
+        return finish(
+            self._caller.call(
+                lambda: _generative_fill.fill(
+                    image,
+                    mask,
+                    prompt,
+                    negative_prompt=negative_prompt,
+                    steps=steps,
+                    guidance_scale=guidance_scale,
+                    strength=strength,
+                    seed=seed,
+                    scheduler=scheduler,
+                ),
+                timeout,
+                DEFAULT_FILL_TIMEOUT,
+            )
+        )
+
+    def generative_fill_stream(
+        self,
+        image: ImageInput,
+        mask: MaskInput,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        seed: int | None = None,
+        scheduler: str | None = None,
+        preview_every: int = 0,
+        timeout: float | None = None,
+    ) -> Generator[FillProgress | GenerativeFill, None, None]:
+        """As `generative_fill`, but yield a `FillProgress` after each step, and last the `GenerativeFill`.
+
+        Usage:
+
+            for event in client.generative_fill_stream("lawn.jpg", "mask.png", "a bench", preview_every=5):
+                if isinstance(event, GenerativeFill):
+                    event.image.save("bench.png")
+
+        `preview_every`: a preview comes with every so many steps; 0 means none. Leaving the loop early, by break,
+        `close()` or an exception, cancels the fill on the server. Nothing is sent before the first iteration, and
+        nothing is retried after the first step.
+        """
+        return drain(
+            self._caller.stream(
+                lambda: _generative_fill.fill_stream(
+                    image,
+                    mask,
+                    prompt,
+                    preview_every,
+                    negative_prompt=negative_prompt,
+                    steps=steps,
+                    guidance_scale=guidance_scale,
+                    strength=strength,
+                    seed=seed,
+                    scheduler=scheduler,
+                ),
+                timeout,
+                DEFAULT_FILL_TIMEOUT,
+            )
+        )
+
     def open(self, image: ImageInput) -> Photo:
         """Read or encode an image once, for several calls on it. Makes no call itself.
 
@@ -149,56 +240,3 @@ class Client:
 
     def _run(self, build: Callable[[], _requests.Request[T]], timeout: float | None) -> T:
         return finish(self._caller.call(build, timeout))
-
-
-class Photo:
-    """One image, read or encoded once, for several calls.
-
-    Usage:
-
-        photo = client.open("cat.jpg")
-        photo.segment(points=[(120, 80)])
-        photo.segment(points=[(120, 80), (300, 90)], labels=[1, 0])
-
-    The server keeps what it computed of an image under the image's content, so the second click costs a
-    fraction of the first. The methods are those of `Client` without the image.
-    """
-
-    def __init__(self, client: Client, encoded: bytes) -> None:
-        self._client = client
-        self.encoded = encoded
-
-    def segment(
-        self,
-        points: Points | None = None,
-        labels: Labels | None = None,
-        box: Box | None = None,
-        *,
-        min_area: int | None = None,
-        timeout: float | None = None,
-    ) -> Segmentation:
-        """See `Client.segment`."""
-        return self._client.segment(self.encoded, points, labels, box, min_area=min_area, timeout=timeout)
-
-    def cleanup(self, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None) -> Image.Image:
-        """See `Client.cleanup`."""
-        return self._client.cleanup(self.encoded, mask, dilate=dilate, timeout=timeout)
-
-    def smart_remove(
-        self,
-        points: Points | None = None,
-        labels: Labels | None = None,
-        box: Box | None = None,
-        rough_mask: MaskInput | None = None,
-        *,
-        dilate: int = 3,
-        timeout: float | None = None,
-    ) -> SmartRemoval:
-        """See `Client.smart_remove`."""
-        return self._client.smart_remove(
-            self.encoded, points, labels, box, rough_mask, dilate=dilate, timeout=timeout
-        )
-
-    def remove_background(self, *, background: str = "white", timeout: float | None = None) -> Image.Image:
-        """See `Client.remove_background`."""
-        return self._client.remove_background(self.encoded, background=background, timeout=timeout)

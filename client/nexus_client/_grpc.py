@@ -1,18 +1,23 @@
-"""The two transports over tritonclient, blocking and asyncio. One try each; retries are the caller's."""
+"""The two transports over gRPC, blocking and asyncio. One try each; retries are the caller's.
+
+They call Triton through the stub that tritonclient generates rather than through its InferenceServerClient, which
+allows one stream at a time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import tritonclient.grpc
-import tritonclient.grpc.aio
-from tritonclient.utils import InferenceServerException
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from ._requests import Tensors
-from ._wire import CHANNEL_OPTIONS, check_address, from_wire, to_wire, translate
+from ._tensors import Tensors
+from ._wire import CHANNEL_OPTIONS, STREAM_METADATA, check_address, from_stream, from_wire, to_wire, translate
 from .exceptions import Cancelled
 
 
@@ -27,7 +32,7 @@ class _Closable:
             if self.closed:
                 raise Cancelled("the client is closed")
             yield
-        except InferenceServerException as error:
+        except grpc.RpcError as error:
             raise translate(error, timeout) from None
         except (ValueError, asyncio.CancelledError):
             # gRPC's ways to say "closed": ValueError (blocking) and CancelledError (asyncio). An open client
@@ -38,46 +43,58 @@ class _Closable:
 
 
 class GrpcTransport(_Closable):
-    """Blocking, over `tritonclient.grpc`. Connects at the first call."""
+    """Blocking. Connects at the first call."""
 
     def __init__(self, url: str) -> None:
-        self._triton = tritonclient.grpc.InferenceServerClient(
-            check_address(url), channel_args=CHANNEL_OPTIONS
-        )
+        self._channel = grpc.insecure_channel(check_address(url), CHANNEL_OPTIONS)
+        self._triton = GRPCInferenceServiceStub(self._channel)
 
     def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
         """Run one inference; return every output."""
         with self._translating(timeout):
-            return from_wire(self._triton.infer(model, to_wire(inputs), client_timeout=timeout))
+            return from_wire(self._triton.ModelInfer(to_wire(model, inputs), timeout=timeout))
+
+    def stream(self, model: str, inputs: Tensors, timeout: float) -> Generator[Tensors, None, None]:
+        """Run one inference that answers several times; yield the outputs of each answer."""
+        with self._translating(timeout):
+            requests = iter([to_wire(model, inputs)])
+            call = self._triton.ModelStreamInfer(requests, timeout=timeout, metadata=STREAM_METADATA)
+            try:
+                for response in call:
+                    yield from_stream(response)
+            finally:
+                call.cancel()  # of no effect on a call that has ended
 
     def live(self, timeout: float) -> bool:
         """Whether the server answers."""
         with self._translating(timeout):
-            return bool(self._triton.is_server_live(client_timeout=timeout))
+            return bool(self._triton.ServerLive(service_pb2.ServerLiveRequest(), timeout=timeout).live)
 
     def ready(self, timeout: float) -> bool:
         """Whether the server takes requests."""
         with self._translating(timeout):
-            return bool(self._triton.is_server_ready(client_timeout=timeout))
+            return bool(self._triton.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout).ready)
 
     def model_ready(self, model: str, timeout: float) -> bool:
         """Whether the server can run this model now."""
         with self._translating(timeout):
-            return bool(self._triton.is_model_ready(model, client_timeout=timeout))
+            request = service_pb2.ModelReadyRequest(name=model)
+            return bool(self._triton.ModelReady(request, timeout=timeout).ready)
 
     def version(self, timeout: float) -> str:
         """The server's version."""
         with self._translating(timeout):
-            return str(self._triton.get_server_metadata(client_timeout=timeout).version)
+            request = service_pb2.ServerMetadataRequest()
+            return str(self._triton.ServerMetadata(request, timeout=timeout).version)
 
     def close(self) -> None:
         """Drop the connection."""
         self.closed = True
-        self._triton.close()
+        self._channel.close()
 
 
 class AsyncGrpcTransport(_Closable):
-    """Asyncio, over `tritonclient.grpc.aio`. Belongs to the event loop of its first call."""
+    """Asyncio. Belongs to the event loop of its first call."""
 
     def __init__(self, url: str) -> None:
         self._url = check_address(url)
@@ -88,36 +105,50 @@ class AsyncGrpcTransport(_Closable):
         # Made inside the running loop: an aio channel made outside one binds to whatever loop the policy
         # hands out.
         if self._channel is None:
-            self._channel = tritonclient.grpc.aio.InferenceServerClient(
-                self._url, channel_args=CHANNEL_OPTIONS
-            )
-        return self._channel
+            self._channel = grpc.aio.insecure_channel(self._url, CHANNEL_OPTIONS)
+            self._stub = GRPCInferenceServiceStub(self._channel)
+        return self._stub
 
     async def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
         """Run one inference; return every output."""
         with self._translating(timeout):
-            return from_wire(await self._triton.infer(model, to_wire(inputs), client_timeout=timeout))
+            return from_wire(await self._triton.ModelInfer(to_wire(model, inputs), timeout=timeout))
+
+    async def stream(self, model: str, inputs: Tensors, timeout: float) -> AsyncGenerator[Tensors, None]:
+        """Run one inference that answers several times; yield the outputs of each answer."""
+        with self._translating(timeout):
+            requests = iter([to_wire(model, inputs)])
+            call = self._triton.ModelStreamInfer(requests, timeout=timeout, metadata=STREAM_METADATA)
+            try:
+                async for response in call:
+                    yield from_stream(response)
+            finally:
+                call.cancel()  # of no effect on a call that has ended
 
     async def live(self, timeout: float) -> bool:
         """Whether the server answers."""
         with self._translating(timeout):
-            return bool(await self._triton.is_server_live(client_timeout=timeout))
+            return bool(
+                (await self._triton.ServerLive(service_pb2.ServerLiveRequest(), timeout=timeout)).live
+            )
 
     async def ready(self, timeout: float) -> bool:
         """Whether the server takes requests."""
         with self._translating(timeout):
-            return bool(await self._triton.is_server_ready(client_timeout=timeout))
+            request = service_pb2.ServerReadyRequest()
+            return bool((await self._triton.ServerReady(request, timeout=timeout)).ready)
 
     async def model_ready(self, model: str, timeout: float) -> bool:
         """Whether the server can run this model now."""
         with self._translating(timeout):
-            return bool(await self._triton.is_model_ready(model, client_timeout=timeout))
+            request = service_pb2.ModelReadyRequest(name=model)
+            return bool((await self._triton.ModelReady(request, timeout=timeout)).ready)
 
     async def version(self, timeout: float) -> str:
         """The server's version."""
         with self._translating(timeout):
-            metadata = await self._triton.get_server_metadata(client_timeout=timeout)
-            return str(metadata.version)
+            request = service_pb2.ServerMetadataRequest()
+            return str((await self._triton.ServerMetadata(request, timeout=timeout)).version)
 
     async def close(self) -> None:
         """Drop the connection."""

@@ -1,13 +1,13 @@
-"""The four operations as requests: which tensors go out, and what comes back. Knows nothing of transports or
-retries.
+"""The operations that answer at once as requests: which tensors go out, and what comes back. Knows nothing of
+transports or retries.
 
-Every tensor has a leading batch axis of 1. Every request of an operation carries the same set of inputs,
-absent ones as empty tensors, because the server batches only requests that agree in their inputs.
+Every request of an operation carries the same set of inputs, absent ones as empty tensors, because the server
+batches only requests that agree in their inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,12 +17,10 @@ from PIL import Image
 
 from ._images import ImageInput, MaskInput, decode_image, decode_mask, encode_image, encode_mask
 from ._results import Segmentation, SmartRemoval
-from .exceptions import InvalidInput, ServerError
+from ._tensors import INT32_MAX, Tensors, blob, int32, only, only_bytes, text
+from .exceptions import InvalidInput
 
 T = TypeVar("T")
-
-Tensors = Mapping[str, npt.NDArray[Any]]
-"""Name -> array; BYTES tensors are object arrays of bytes."""
 
 Points = Sequence[Sequence[float]] | npt.NDArray[Any]
 """Clicks in pixels: (x, y) pairs, or an array [N, 2]."""
@@ -33,20 +31,20 @@ Labels = Sequence[int] | npt.NDArray[Any]
 Box = Sequence[float] | npt.NDArray[Any]
 """x0, y0, x1, y1 in pixels."""
 
-PIPELINES = ("segment", "cleanup", "smart_remove", "remove_background")
+PIPELINES = ("segment", "cleanup", "smart_remove", "remove_background", "generative_fill")
 """The operations, by the names of their models on the server."""
 
 SERVER_DEFAULT = -1
-INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
 class Request(Generic[T]):
-    """What to send to which model, and how to read the answer."""
+    """What to send to which model, and how to read each answer. `streams`: the model may answer several times."""
 
     model: str
     inputs: Tensors
     read: Callable[[Tensors], T]
+    streams: bool = False
 
 
 def segment(
@@ -54,16 +52,16 @@ def segment(
 ) -> Request[Segmentation]:
     """Find the object under the clicks or in the box."""
     area = SERVER_DEFAULT if min_area is None else _count("min_area", min_area)
-    inputs = {"image": _blob(encode_image(image)), **_prompt(points, labels, box), "min_area": _int32(area)}
+    inputs = {"image": blob(encode_image(image)), **_prompt(points, labels, box), "min_area": int32(area)}
     return Request("segment", inputs, _read_segmentation)
 
 
 def cleanup(image: ImageInput, mask: MaskInput, dilate: int) -> Request[Image.Image]:
     """Fill the mask from its surroundings."""
     inputs = {
-        "image": _blob(encode_image(image)),
-        "mask": _blob(encode_mask(mask)),
-        "dilate": _int32(_count("dilate", dilate)),
+        "image": blob(encode_image(image)),
+        "mask": blob(encode_mask(mask)),
+        "dilate": int32(_count("dilate", dilate)),
     }
     return Request("cleanup", inputs, _read_image)
 
@@ -79,10 +77,10 @@ def smart_remove(
     """Find the object and fill its place."""
     rough = b"" if rough_mask is None else encode_mask(rough_mask, "rough_mask")
     inputs = {
-        "image": _blob(encode_image(image)),
+        "image": blob(encode_image(image)),
         **_prompt(points, labels, box),
-        "rough_mask": _blob(rough),
-        "dilate": _int32(_count("dilate", dilate)),
+        "rough_mask": blob(rough),
+        "dilate": int32(_count("dilate", dilate)),
     }
     return Request("smart_remove", inputs, _read_removal)
 
@@ -91,7 +89,7 @@ def remove_background(image: ImageInput, background: str) -> Request[Image.Image
     """Keep the subject, on a colour or on nothing."""
     if not isinstance(background, str):
         raise InvalidInput(f"background must be a string such as 'white', not {type(background).__name__}")
-    inputs = {"image": _blob(encode_image(image)), "background": _blob(background.encode(errors="replace"))}
+    inputs = {"image": blob(encode_image(image)), "background": text(background)}
     return Request("remove_background", inputs, _read_image)
 
 
@@ -138,38 +136,18 @@ def _count(name: str, value: int) -> int:
     return int(value)
 
 
-def _int32(value: int) -> npt.NDArray[np.int32]:
-    return np.array([[value]], np.int32)
-
-
-def _blob(content: bytes) -> npt.NDArray[np.object_]:
-    return np.array([[content]], np.object_)
-
-
 def _read_segmentation(outputs: Tensors) -> Segmentation:
-    return Segmentation(decode_mask(_bytes(outputs, "mask")), _score(outputs))
+    return Segmentation(decode_mask(only_bytes(outputs, "mask")), _score(outputs))
 
 
 def _read_removal(outputs: Tensors) -> SmartRemoval:
-    image = decode_image(_bytes(outputs, "image"))
-    return SmartRemoval(image, decode_mask(_bytes(outputs, "mask")), _score(outputs))
+    image = decode_image(only_bytes(outputs, "image"))
+    return SmartRemoval(image, decode_mask(only_bytes(outputs, "mask")), _score(outputs))
 
 
 def _read_image(outputs: Tensors) -> Image.Image:
-    return decode_image(_bytes(outputs, "image"))
-
-
-def _bytes(outputs: Tensors, name: str) -> bytes:
-    return bytes(_only(outputs, name))
+    return decode_image(only_bytes(outputs, "image"))
 
 
 def _score(outputs: Tensors) -> float:
-    return float(_only(outputs, "score"))
-
-
-def _only(outputs: Tensors, name: str) -> Any:
-    if name not in outputs or outputs[name].size != 1:
-        raise ServerError(
-            f"the server's answer has no single {name!r}: is it a Nexus Canvas of this version?"
-        )
-    return outputs[name].item()
+    return float(only(outputs, "score"))

@@ -39,6 +39,40 @@ class SmartRemoval:
     score: float
 
 
+@dataclass(frozen=True, eq=False)
+class FillProgress:
+    """How far a generative fill is.
+
+    Usage: `print(f"{progress.step}/{progress.total}")`
+
+    `step`: the steps done, from 1 to `total`. `preview`: a small RGB picture of the photo as it stands, its
+    masked region rough, at the steps that were asked for, else None.
+    """
+
+    step: int
+    total: int
+    preview: Image.Image | None
+
+
+@dataclass(frozen=True, eq=False)
+class GenerativeFill:
+    """An image whose masked region is painted anew.
+
+    Usage: `fill.image.save("garden.png")`
+
+    `image`: the size of the input, RGBA where that is not opaque, else RGB. `seed`: what repeats the same picture.
+    `model`: the tier that painted it, "sdxl" or, where that had no memory left, "sd15". `timings`: seconds on the
+    server by phase: text, vae_encode, denoise, vae_decode, total. `notices`: sentences about what the caller may
+    not expect, such as a prompt cut at the tokeniser's limit.
+    """
+
+    image: Image.Image
+    seed: int
+    model: str
+    timings: Mapping[str, float]
+    notices: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Status:
     """What a server says of itself at this moment.

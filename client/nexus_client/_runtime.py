@@ -1,17 +1,18 @@
 """What differs between blocking and asyncio, so that the rest of the client is written once, as coroutines.
 
 The blocking client runs the same coroutines: over `BlockingRuntime` and `Blocking` they never suspend, so
-`finish` takes them from start to end in one step, without an event loop.
+`finish` takes them from start to end in one step, and `drain` from item to item, without an event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import closing
+from typing import Protocol, TypeVar
 
-from ._requests import Tensors
+from ._tensors import Tensors
 from ._transport import Transport
 
 T = TypeVar("T")
@@ -72,6 +73,12 @@ class Blocking:
         """Run one inference; return every output."""
         return self._transport.infer(model, inputs, timeout)
 
+    async def stream(self, model: str, inputs: Tensors, timeout: float) -> AsyncGenerator[Tensors, None]:
+        """Run one inference that answers several times; yield the outputs of each answer."""
+        with closing(self._transport.stream(model, inputs, timeout)) as answers:
+            for outputs in answers:
+                yield outputs
+
     async def live(self, timeout: float) -> bool:
         """Whether the server answers."""
         return self._transport.live(timeout)
@@ -93,11 +100,24 @@ class Blocking:
         self._transport.close()
 
 
-def finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends, and return its result."""
+def finish(awaitable: Awaitable[T]) -> T:
+    """Run what never suspends, and return its result."""
     try:
-        coroutine.send(None)
+        next(awaitable.__await__())
     except StopIteration as stop:
         result: T = stop.value
         return result
     raise RuntimeError("a blocking call suspended")
+
+
+def drain(stream: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+    """Yield what an asynchronous generator that never suspends yields; closing this closes that."""
+    try:
+        while True:
+            try:
+                item = finish(anext(stream))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        finish(stream.aclose())

@@ -2,14 +2,15 @@
 
 A transport raises the exceptions of this package and no others. It makes one try per call and never retries.
 NOT_FOUND is raised as `NotDeployed` and every passing fault as `Unavailable`; the caller above it decides
-what they mean. Timeouts are in seconds. An operation that streams will need one more method here.
+what they mean. Timeouts are in seconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Generator
 from typing import Protocol
 
-from ._requests import Tensors
+from ._tensors import Tensors
 
 
 class Transport(Protocol):
@@ -17,6 +18,12 @@ class Transport(Protocol):
 
     def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
         """Run one inference; return every output."""
+
+    def stream(self, model: str, inputs: Tensors, timeout: float) -> Generator[Tensors, None, None]:
+        """Run one inference that answers several times; yield the outputs of each answer.
+
+        `timeout` is for all of it. Closing the generator cancels the inference on the server.
+        """
 
     def live(self, timeout: float) -> bool:
         """Whether the server answers."""
@@ -39,6 +46,12 @@ class AsyncTransport(Protocol):
 
     async def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
         """Run one inference; return every output."""
+
+    def stream(self, model: str, inputs: Tensors, timeout: float) -> AsyncGenerator[Tensors, None]:
+        """Run one inference that answers several times; yield the outputs of each answer.
+
+        `timeout` is for all of it. Closing the generator cancels the inference on the server.
+        """
 
     async def live(self, timeout: float) -> bool:
         """Whether the server answers."""

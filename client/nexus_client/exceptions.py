@@ -5,6 +5,7 @@
     │   └── InputNotFound      an input file does not exist; also a FileNotFoundError
     ├── NotDeployed            the server is up and does not serve this operation
     ├── Unavailable            no server answered within the call's budget
+    │   └── OutOfMemory        the server lacks device memory for this call; not retried
     ├── DeadlineExceeded       the server took the call and was too slow; also a TimeoutError
     ├── Cancelled              the client was closed, or the server cancelled the call
     └── ServerError            the server failed, or its answer cannot be read
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidInput",
     "NexusError",
     "NotDeployed",
+    "OutOfMemory",
     "ServerError",
     "Unavailable",
 ]
@@ -59,6 +61,14 @@ class Unavailable(NexusError):
         super().__init__(message)
         self.tries = tries
         self.seconds = seconds
+
+
+class OutOfMemory(Unavailable):
+    """The server's device has no memory for this call, on any of its tiers.
+
+    Raised at the first try, since waiting seconds seldom helps: send a smaller image, call another server, or
+    come back when it is less busy.
+    """
 
 
 class DeadlineExceeded(NexusError, TimeoutError):

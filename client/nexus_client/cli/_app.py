@@ -1,4 +1,4 @@
-"""The commands: one function for each operation of `Client`, and `status`."""
+"""The commands: one function for each operation of `Client`, and `status`; generative-fill has its own module."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ._generative_fill import generative_fill
 from ._options import (
     BoxOption,
     Connection,
@@ -25,7 +26,7 @@ from ._options import (
     UrlOption,
     clicks,
 )
-from ._output import OutputFile
+from ._output import OutputFile, report
 from ._session import EXIT_CODES, INVALID_INPUT, OTHER_FAILURE, UNAVAILABLE, fail, session
 
 app = typer.Typer(
@@ -45,8 +46,14 @@ def defaults(
         str, typer.Option("--url", envvar="NEXUS_URL", metavar="HOST:PORT", help="The server's gRPC port.")
     ] = "localhost:8001",
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="Budget of the call, waiting included.")
-    ] = 60.0,
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            help="Budget of the call, waiting included; 60, for generative-fill 300.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Keep what stands before the subcommand."""
     context.obj = Connection(url, timeout)
@@ -76,7 +83,7 @@ def segment(
         found = client.segment(image, points, labels, box, min_area=min_area)
         file.save_mask(found.mask)
         height, width = found.mask.shape
-        _report(file, (width, height), start, found.score)
+        report(file, (width, height), start, f"score {found.score:.3f}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -94,7 +101,7 @@ def cleanup(
         start = time.monotonic()
         result = client.cleanup(image, mask, dilate=dilate)
         file.save(result)
-        _report(file, result.size, start)
+        report(file, result.size, start)
 
 
 @app.command("smart-remove", epilog=EXIT_CODES)
@@ -138,7 +145,7 @@ def smart_remove(
         file.save(removal.image)
         if mask_file is not None:
             mask_file.save_mask(removal.mask)
-        _report(file, removal.image.size, start, removal.score)
+        report(file, removal.image.size, start, f"score {removal.score:.3f}")
 
 
 @app.command("remove-background", epilog=EXIT_CODES)
@@ -162,7 +169,10 @@ def remove_background(
         start = time.monotonic()
         result = client.remove_background(image, background=background)
         file.save(result)
-        _report(file, result.size, start)
+        report(file, result.size, start)
+
+
+app.command("generative-fill", epilog=EXIT_CODES)(generative_fill)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -192,9 +202,3 @@ def main() -> None:
     except Exception as error:
         typer.echo(f"nexus: unexpected {type(error).__name__}: {error}", err=True)
         raise SystemExit(OTHER_FAILURE) from None
-
-
-def _report(file: OutputFile, size: tuple[int, int], start: float, score: float | None = None) -> None:
-    milliseconds = (time.monotonic() - start) * 1000
-    line = f"{file.path}  {size[0]}x{size[1]}  {milliseconds:.0f} ms"
-    typer.echo(line if score is None else f"{line}  score {score:.3f}")

@@ -11,10 +11,10 @@ import typer
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the server is, and how many seconds a call may take."""
+    """Where the server is, and how many seconds a call may take (None: what is usual for it)."""
 
     url: str
-    timeout: float
+    timeout: float | None
 
     @classmethod
     def of(cls, context: typer.Context, url: str | None, timeout: float | None) -> Connection:

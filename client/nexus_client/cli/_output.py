@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
+import typer
 from PIL import Image
 
 from nexus_client.exceptions import InvalidInput
@@ -62,6 +64,12 @@ class OutputFile:
     def save_mask(self, mask: npt.NDArray[np.bool_]) -> None:
         """Write a mask as a grey image of 0 and 255."""
         self.save(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
+
+
+def report(file: OutputFile, size: tuple[int, int], start: float, *facts: str) -> None:
+    """Print the one line of a command that is done; `start` is of `time.monotonic`."""
+    milliseconds = (time.monotonic() - start) * 1000
+    typer.echo("  ".join([str(file.path), f"{size[0]}x{size[1]}", f"{milliseconds:.0f} ms", *facts]))
 
 
 def _format(path: Path) -> str:

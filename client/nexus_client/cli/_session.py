@@ -19,10 +19,12 @@ INVALID_INPUT = 2
 UNAVAILABLE = 3
 DEADLINE = 4
 NOT_DEPLOYED = 5
+INTERRUPTED = 130
+"""As a shell says of a process that SIGINT has ended."""
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 any other failure; 2 invalid input or usage; 3 server unavailable; "
-    "4 slower than --timeout; 5 operation not deployed."
+    "4 slower than --timeout; 5 operation not deployed; 130 interrupted."
 )
 
 
@@ -34,6 +36,8 @@ def session(connection: Connection) -> Iterator[Client]:
             yield client
     except NexusError as error:
         fail(str(error), _exit_code(error))
+    except KeyboardInterrupt:  # leaving the client above has cancelled the call
+        fail("interrupted; the call is cancelled", INTERRUPTED)
     except OSError as error:
         fail(f"the output cannot be written: {error.strerror or error}")
 

@@ -1,4 +1,4 @@
-"""The stand-ins of `fakes` as fixtures."""
+"""The stand-ins as fixtures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.unit.client.fakes import AsyncMockTransport, FakeTriton, MockTransport, Nexus
+from tests.unit.client.fake_triton import FakeTriton
+from tests.unit.client.fakes import AsyncMockTransport, MockTransport, Nexus
 
 
 @pytest.fixture

@@ -1,21 +1,19 @@
-"""Stand-ins for the server: a transport in memory, a gRPC server on loopback, and the command."""
+"""Stand-ins for the server and the terminal: what pipelines answer, a transport in memory, and the command."""
 
 # ruff: noqa: ARG002 - a stand-in has the parameters of what it stands for, used or not
 from __future__ import annotations
 
 import io
-import time
-from concurrent import futures
+import json
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grpc
 import numpy as np
 from nexus_client import PIPELINES, Tensors
 from nexus_client.cli import app
 from PIL import Image
-from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import deserialize_bytes_tensor
 from typer.testing import CliRunner
 
 SCORE = 0.875  # exact in FP32
@@ -50,6 +48,33 @@ def answer(model: str, image: bytes, background: bytes = b"white") -> dict[str, 
     return {name: outputs[name] for name in names}
 
 
+TIMINGS = {"text": 0.25, "vae_encode": 0.5, "denoise": 4.0, "vae_decode": 0.5, "total": 5.5}
+NOTICES = ["the sdxl weights are random: it paints noise, not pictures."]
+
+
+def fill_answers(inputs: Tensors) -> Iterator[Tensors]:
+    """What generative_fill answers: with `progress` one answer a step, previews red, and then the result."""
+    size = size_of(inputs["image"].item())
+    total = int(inputs["steps"].item()) if "steps" in inputs else 4
+    every = int(inputs["preview_every"].item()) if "preview_every" in inputs else 0
+    for step in range(1, total + 1 if "progress" in inputs else 1):
+        outputs: dict[str, Any] = {
+            "step": np.array([[step]], np.int32),
+            "total": np.array([[total]], np.int32),
+        }
+        if every and step % every == 0:
+            outputs["preview"] = np.array([[png(Image.new("RGB", size, "red"))]], np.object_)
+        yield outputs
+    seed = int(inputs["seed"].item()) if "seed" in inputs else 42
+    yield {
+        "image": np.array([[png(Image.new("RGB", size, (10, 20, 30)))]], np.object_),
+        "seed": np.array([[seed]], np.int64),
+        "model": np.array([[b"sdxl"]], np.object_),
+        "timings": np.array([[json.dumps(TIMINGS).encode()]], np.object_),
+        "notices": np.array([[json.dumps(NOTICES).encode()]], np.object_),
+    }
+
+
 class Call(NamedTuple):
     model: str
     inputs: Tensors
@@ -57,15 +82,21 @@ class Call(NamedTuple):
 
 
 class MockTransport:
-    """A server in memory: raises what `faults` holds, one per call, then answers. Blocking."""
+    """A server in memory: raises what `faults` holds, one per call, then answers. Blocking.
+
+    `break_after`: a stream gives so many answers and then raises the error. `cancelled`: for each stream that its
+    reader closed early, how many answers it had given.
+    """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.faults: list[Exception] = []
+        self.faults: list[BaseException] = []
         self.is_ready = True
         self.models = set(PIPELINES)
         self.closed = False
         self.outputs: Tensors | None = None
+        self.break_after: tuple[int, BaseException] | None = None
+        self.cancelled: list[int] = []
 
     def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
         self.calls.append(Call(model, inputs, timeout))
@@ -73,6 +104,19 @@ class MockTransport:
             raise self.faults.pop(0)
         background = inputs["background"].item() if "background" in inputs else b""
         return self.outputs or answer(model, inputs["image"].item(), background)
+
+    def stream(self, model: str, inputs: Tensors, timeout: float) -> Generator[Tensors, None, None]:
+        self.calls.append(Call(model, inputs, timeout))
+        if self.faults:
+            raise self.faults.pop(0)
+        for number, outputs in enumerate(fill_answers(inputs)):
+            if self.break_after is not None and number == self.break_after[0]:
+                raise self.break_after[1]
+            try:
+                yield outputs
+            except GeneratorExit:
+                self.cancelled.append(number + 1)
+                raise
 
     def live(self, timeout: float) -> bool:
         return True
@@ -99,6 +143,11 @@ class AsyncMockTransport:
     async def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
         return self.mock.infer(model, inputs, timeout)
 
+    async def stream(self, model: str, inputs: Tensors, timeout: float) -> AsyncGenerator[Tensors, None]:
+        with closing(self.mock.stream(model, inputs, timeout)) as answers:
+            for outputs in answers:
+                yield outputs
+
     async def live(self, timeout: float) -> bool:
         return self.mock.live(timeout)
 
@@ -113,66 +162,6 @@ class AsyncMockTransport:
 
     async def close(self) -> None:
         self.mock.close()
-
-
-class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """A real gRPC server on 127.0.0.1 with the faults of a real Triton."""
-
-    def __init__(self) -> None:
-        self.faults: list[tuple[grpc.StatusCode, str]] = []
-        self.requests: list[Any] = []
-        self.is_ready = True
-        self.models = set(PIPELINES)
-        self.delay_seconds = 0.0
-        self.port = 0
-        self._server: grpc.Server | None = None
-
-    @property
-    def url(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Listen on the port of the last start, or on a free one the first time."""
-        self._server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
-        self._server.start()
-
-    def stop(self) -> None:
-        """Break every connection at once, as a killed process does."""
-        assert self._server is not None
-        self._server.stop(grace=0).wait()
-
-    def ModelInfer(self, request: Any, context: Any) -> Any:
-        self.requests.append(request)
-        if self.faults:
-            context.abort(*self.faults.pop(0))
-        time.sleep(self.delay_seconds)
-        contents = {
-            tensor.name: raw for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
-        }
-        response = service_pb2.ModelInferResponse(model_name=request.model_name)
-        image = deserialize_bytes_tensor(contents["image"]).item()
-        for name, array in answer(request.model_name, image).items():
-            datatype = "BYTES" if array.dtype == np.object_ else "FP32"
-            response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-            content = array.tobytes()
-            if datatype == "BYTES":
-                content = len(array.item()).to_bytes(4, "little") + array.item()
-            response.raw_output_contents.append(content)
-        return response
-
-    def ServerLive(self, request: Any, context: Any) -> Any:
-        return service_pb2.ServerLiveResponse(live=True)
-
-    def ServerReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ServerReadyResponse(ready=self.is_ready)
-
-    def ModelReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelReadyResponse(ready=request.name in self.models)
-
-    def ServerMetadata(self, request: Any, context: Any) -> Any:
-        return service_pb2.ServerMetadataResponse(name="triton", version="2.51.0")
 
 
 class Nexus:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_client import (
+    PIPELINES,
     Cancelled,
     DeadlineExceeded,
     InvalidInput,
-    NexusError,
     NotDeployed,
     ServerError,
     Unavailable,
@@ -80,9 +80,10 @@ def test_remove_background(nexus: Nexus, background: str, mode: str) -> None:
         (DeadlineExceeded("slow"), 4, "no answer to 'segment' within 60 s"),
         (ServerError("the server failed: x (INTERNAL)"), 1, "the server failed: x (INTERNAL)"),
         (Cancelled("the call was cancelled"), 1, "the call was cancelled"),
+        (KeyboardInterrupt(), 130, "interrupted; the call is cancelled"),
     ],
 )
-def test_exit_codes(nexus: Nexus, error: NexusError, code: int, sentence: str) -> None:
+def test_exit_codes(nexus: Nexus, error: BaseException, code: int, sentence: str) -> None:
     nexus.mock.models.clear()
     nexus.mock.faults = [error]
     result = nexus("segment", "photo.png", "--point", "1,2", "-o", "out.png")
@@ -138,7 +139,7 @@ def test_status_of_no_server_says_nothing_of_its_pipelines(
     assert result.exit_code == 3
     assert result.stdout.startswith("localhost:8001  no answer\n")
     assert "not live" in result.stdout
-    assert result.stdout.count("unknown") == 4
+    assert result.stdout.count("unknown") == len(PIPELINES)
     assert "served" not in result.stdout
 
 
@@ -185,7 +186,8 @@ def test_wrong_usage(nexus: Nexus, args: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["segment"], ["cleanup"], ["smart-remove"], ["remove-background"], ["status"]]
+    "command",
+    [[], ["segment"], ["cleanup"], ["smart-remove"], ["remove-background"], ["generative-fill"], ["status"]],
 )
 def test_help_names_the_exit_codes(nexus: Nexus, command: list[str]) -> None:
     result = nexus(*command, "--help")
@@ -193,3 +195,4 @@ def test_help_names_the_exit_codes(nexus: Nexus, command: list[str]) -> None:
     text = " ".join(result.stdout.split())
     for part in ("0 done", "2 invalid input", "3 server unavailable", "4 slower", "5 operation not deployed"):
         assert part in text
+    assert "130 interrupted" in text

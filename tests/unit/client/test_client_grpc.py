@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from nexus_client import (
+    PIPELINES,
     AsyncClient,
     Cancelled,
     Client,
@@ -25,7 +26,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fakes import FakeTriton
+from tests.unit.client.fake_triton import FakeTriton
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 QUICK = RetryPolicy(initial=0.02, maximum=0.1)
@@ -183,7 +184,7 @@ def test_deadline(run: Run, triton: FakeTriton) -> None:
 
 def test_status(run: Run, triton: FakeTriton) -> None:
     triton.models.remove("smart_remove")
-    everything = {"segment": True, "cleanup": True, "smart_remove": False, "remove_background": True}
+    everything = {name: name != "smart_remove" for name in PIPELINES}
     assert run(triton.url, "status") == Status(True, True, "2.51.0", everything)
     triton.stop()
     assert run(triton.url, "status") == Status(False, False, None, dict.fromkeys(everything, False))

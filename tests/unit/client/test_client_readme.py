@@ -30,11 +30,12 @@ def folder(
     monkeypatch.setattr("nexus_client._client.GrpcTransport", lambda _: mock)
     monkeypatch.setattr("nexus_client._async_client.AsyncGrpcTransport", lambda _: async_mock)
     Image.new("RGB", (640, 480), (90, 90, 90)).save("photo.jpg")
+    Image.new("L", (640, 480), 255).save("mask.png")
     return tmp_path
 
 
 def test_the_guide_has_its_blocks() -> None:
-    assert len(blocks("python")) == 8
+    assert len(blocks("python")) == 11
     assert len(blocks("sh")) == 2
 
 
@@ -48,13 +49,16 @@ def test_python_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_commands_run(folder: Path) -> None:
     lines = [line for line in blocks("sh")[1].splitlines() if line]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         result = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
         assert result.exit_code == 0, (line, result.stderr)
     assert {path.name for path in folder.iterdir()} == {
-        "photo.jpg", "mask.png", "without.png", "filled.png", "cutout.png"
+        "photo.jpg", "mask.png", "without.png", "filled.png", "cutout.png", "bench.png", "steps"
     }  # fmt: skip
+    assert [path.name for path in sorted((folder / "steps").iterdir())] == [
+        "step_0005.jpg", "step_0010.jpg", "step_0015.jpg", "step_0020.jpg"
+    ]  # fmt: skip
 
 
 def test_every_public_exception_is_in_the_table() -> None:
