@@ -1,0 +1,227 @@
+"""Where a fill's working picture lies, what the networks see of it, and which pixels of the photo it changes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from nexus_ensembles import fill_geometry
+from nexus_ensembles.fill_geometry import Frame
+from nexus_ensembles.geometry import Box
+from nexus_ensembles.images import Photo
+
+from tests.unit.ensembles.fakes import noise
+
+SIDES = (256, 512, 1024)
+
+
+def hole_in(height: int, width: int, *boxes: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
+    """True inside each (top, bottom, left, right)."""
+    mask = np.zeros((height, width), np.bool_)
+    for top, bottom, left, right in boxes:
+        mask[top:bottom, left:right] = True
+    return mask
+
+
+def random_case(seed: int) -> tuple[npt.NDArray[np.bool_], int]:
+    """A hole of any size and place in a photo of any size, and a model's side."""
+    random = np.random.default_rng(seed)
+    height, width = (int(side) for side in 2 ** random.uniform(0, 11.5, 2))
+    mask = np.zeros((height, width), np.bool_)
+    top, left = random.integers(0, height), random.integers(0, width)
+    mask[top : top + random.integers(1, height + 1), left : left + random.integers(1, width + 1)] = True
+    mask[(random.integers(0, height), random.integers(0, width))] = False
+    mask[top, left] = True
+    return mask, SIDES[seed % 3]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_working_picture_has_sides_and_an_area_that_the_model_knows(seed: int) -> None:
+    mask, side = random_case(seed)
+    frame = Frame.around(mask, side)
+    width, height = frame.size
+    assert width % 64 == height % 64 == 0
+    assert 0.75 * side**2 <= width * height <= side**2
+    assert max(frame.size) <= 2.5 * min(frame.size)
+    assert 1 <= frame.inner[0] <= width
+    assert 1 <= frame.inner[1] <= height
+    across, down = frame.inner[0] / frame.crop.width, frame.inner[1] / frame.crop.height
+    # A whole pixel is the least that a thin photo can be shrunk to.
+    if min(frame.inner) > 1:
+        rounding = 1 + 0.5 / min(frame.inner)
+        assert max(across / down, down / across) <= 1.25 * rounding
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_crop_lies_in_the_photo_and_holds_the_hole(seed: int) -> None:
+    mask, side = random_case(seed)
+    crop = Frame.around(mask, side).crop
+    assert 0 <= crop.left < crop.right <= mask.shape[1]
+    assert 0 <= crop.top < crop.bottom <= mask.shape[0]
+    assert np.count_nonzero(mask[crop.slices]) == np.count_nonzero(mask)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [((192, 320), 256), ((320, 192), 256), ((256, 256), 256), ((832, 1216), 1024), ((768, 1024), 1024)],
+)
+def test_a_photo_of_working_sides_is_used_as_it_is(size: tuple[int, int], side: int) -> None:
+    height, width = size
+    mask = hole_in(height, width, (height // 4, height // 2, width // 4, width // 2))
+    frame = Frame.around(mask, side)
+    assert frame == Frame(Box(0, 0, width, height), (width, height), (width, height))
+    pixels = noise(height, width)
+    np.testing.assert_array_equal(frame.picture(pixels), pixels)
+    np.testing.assert_array_equal(frame.mask(mask), mask)
+
+
+def test_a_small_hole_in_12_megapixels_is_painted_at_native_detail() -> None:
+    frame = Frame.around(hole_in(3000, 4000, (1400, 1500, 2000, 2100)), 1024)
+    assert frame == Frame(Box(1538, 938, 2562, 1962), (1024, 1024), (1024, 1024))
+
+
+def test_a_crop_at_the_edge_is_moved_inside() -> None:
+    frame = Frame.around(hole_in(3000, 4000, (2990, 3000, 0, 10)), 1024)
+    assert frame == Frame(Box(0, 1976, 1024, 3000), (1024, 1024), (1024, 1024))
+
+
+def test_a_large_hole_gets_a_margin_and_is_shrunk() -> None:
+    frame = Frame.around(hole_in(3000, 4000, (1000, 2000, 1000, 2200)), 1024)
+    # a quarter of the hole on each side: 1800 x 1500 at the least
+    assert frame.crop.left <= 700
+    assert frame.crop.right >= 2500
+    assert frame.crop.top <= 750
+    assert frame.crop.bottom >= 2250
+    assert frame.crop.width * frame.crop.height < 1.15 * 1800 * 1500
+
+
+def test_a_hole_that_spans_everything_takes_the_whole_photo() -> None:
+    mask = ~hole_in(3000, 4000, (0, 1, 0, 1))
+    frame = Frame.around(mask, 1024)
+    assert frame == Frame(Box(0, 0, 4000, 3000), (1152, 896), (1152, 896))
+
+
+def test_a_photo_much_longer_than_wide_is_extended_by_reflection_and_not_distorted() -> None:
+    mask, pixels = hole_in(20, 3000, (0, 20, 0, 2990)), noise(20, 3000)
+    frame = Frame.around(mask, 256)
+    assert frame == Frame(Box(0, 0, 3000, 20), (320, 2), (320, 192))
+    first, second, *mirrored = frame.picture(pixels)
+    np.testing.assert_array_equal(mirrored[:4], [second, first, first, second])
+    # its one known spot is known in every reflection
+    assert (~frame.mask(mask)).sum(axis=0).tolist() == [0] * 319 + [192]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_working_pixel_that_holds_any_of_the_hole_is_masked(seed: int) -> None:
+    mask, side = random_case(seed)
+    frame = Frame.around(mask, side)
+    seen = frame.mask(mask)[: frame.inner[1], : frame.inner[0]]
+    rows, columns = np.nonzero(mask[frame.crop.slices])
+    # the working pixel in which each pixel's middle lies
+    rows = ((rows + 0.5) * frame.inner[1] / frame.crop.height).astype(int)
+    columns = ((columns + 0.5) * frame.inner[0] / frame.crop.width).astype(int)
+    assert seen[rows, columns].all()
+
+
+@pytest.mark.parametrize("angle", [0, 20, 45, 70, 90])
+def test_a_thin_stroke_is_one_piece_in_the_latent_mask(angle: int) -> None:
+    drawn, turn = np.zeros((512, 512), np.uint8), np.deg2rad(angle)
+    way = np.array([np.cos(turn), np.sin(turn)]) * 150
+    start, end = (np.rint(np.array([259, 259]) + sign * way).astype(int).tolist() for sign in (-1, 1))
+    cv2.line(drawn, start, end, (1,), 2)
+    frame = Frame.around(drawn.view(np.bool_), 512)
+    latents = fill_geometry.latent_mask(frame.mask(drawn.view(np.bool_)))[0]
+    pieces, _ = cv2.connectedComponents(latents.astype(np.uint8))
+    assert pieces == 2  # the stroke and the background
+    # 300 pixels are 37 latents along an axis
+    assert latents.sum() >= 37
+
+
+def test_the_latent_mask_is_diffusers_nearest_sample() -> None:
+    mask = noise(64, 128, 1)[..., 0] > 127
+    latents = fill_geometry.latent_mask(mask)
+    assert latents.shape == (1, 8, 16)
+    assert latents.dtype == np.float32
+    np.testing.assert_array_equal(latents[0], mask[::8, ::8])
+
+
+def test_the_encoder_sees_grey_under_the_mask() -> None:
+    pixels, mask = noise(64, 64), hole_in(64, 64, (10, 20, 10, 30))
+    blank = fill_geometry.blank(pixels, mask)
+    assert (blank[mask] == 128).all()
+    np.testing.assert_array_equal(blank[~mask], pixels[~mask])
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pixels_outside_the_hole_stay_and_its_middle_is_the_fill(seed: int, channels: int) -> None:
+    mask, side = random_case(seed)
+    pixels = noise(*mask.shape, channels)
+    photo = Photo(
+        np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]) if channels == 4 else None
+    )
+    frame = Frame.around(mask, side)
+    width, height = frame.size
+    result = frame.paste(photo, mask, np.full((height, width, 3), 77, np.uint8))
+    assert result.shape == pixels.shape
+    np.testing.assert_array_equal(result[~mask], pixels[~mask])
+    distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    deep = distance > 3 * max(1, frame.crop.width / frame.inner[0])
+    assert (result[deep] == (77, 77, 77, 255)[:channels]).all()
+    # the very middle of a hole, however thin, is the fill
+    if mask.any() and not mask.all():
+        assert (result[distance == distance.max()] == (77, 77, 77, 255)[:channels]).all()
+
+
+def test_the_fill_fades_in_over_three_working_pixels() -> None:
+    mask = hole_in(256, 256, (100, 140, 0, 256))
+    photo = Photo(np.zeros((256, 256, 3), np.uint8))
+    result = Frame.around(mask, 256).paste(photo, mask, np.full((256, 256, 3), 90, np.uint8))
+    assert result[98:106, 128, 0].tolist() == [0, 0, 30, 60, 90, 90, 90, 90]
+    # and where four working pixels are one of the photo's, over twelve of those
+    mask = hole_in(1024, 1024, (300, 900, 0, 1024))
+    result = Frame.around(mask, 256).paste(
+        Photo(np.zeros((1024, 1024, 3), np.uint8)), mask, np.full((256, 256, 3), 120, np.uint8)
+    )
+    assert result[299:313, 512, 0].tolist() == [0, *range(10, 121, 10), 120]
+
+
+@pytest.mark.parametrize(("thickness", "profile"), [(1, [90]), (3, [90, 90, 90]), (5, [60, 90, 90, 90, 60])])
+def test_thin_strokes_do_not_let_what_was_there_shine_through(thickness: int, profile: list[int]) -> None:
+    mask = hole_in(256, 256, (100, 100 + thickness, 0, 256))
+    photo = Photo(np.zeros((256, 256, 3), np.uint8))
+    result = Frame.around(mask, 256).paste(photo, mask, np.full((256, 256, 3), 90, np.uint8))
+    assert result[100 : 100 + thickness, 128, 0].tolist() == profile
+
+
+def test_what_was_transparent_lends_the_seam_no_colour() -> None:
+    mask = hole_in(256, 256, (100, 140, 0, 256))
+    photo = Photo(np.full((256, 256, 3), 200, np.uint8), np.zeros((256, 256), np.uint8))
+    result = Frame.around(mask, 256).paste(photo, mask, np.full((256, 256, 3), 90, np.uint8))
+    assert (result[mask][:, :3] == 90).all()
+    assert result[98:106, 128, 3].tolist() == [0, 0, 85, 170, 255, 255, 255, 255]
+
+
+def test_colours_are_matched_on_the_surroundings() -> None:
+    mask = hole_in(256, 256, (100, 150, 100, 150))
+    picture = cv2.GaussianBlur(noise(256, 256), (0, 0), 3)
+    # a fill that is the photo itself, each channel off in its own way
+    off = picture * np.array([0.9, 1.1, 1.0]) + np.array([5, -10, 20])
+    matched = fill_geometry.match_colours(np.rint(off).astype(np.uint8), picture, mask)
+    # rounding twice, and the one level that keeps flat surroundings from a meaningless gain
+    assert np.abs(matched.astype(int) - picture).mean() < 1
+    assert np.abs(off - picture).mean() > 5
+
+
+def test_the_gain_is_bounded() -> None:
+    mask = hole_in(256, 256, (100, 150, 100, 150))
+    picture = np.where(noise(256, 256) > 127, np.uint8(140), np.uint8(116))
+    fill = noise(256, 256)
+    matched = fill_geometry.match_colours(fill, picture, mask)
+    assert matched[mask].std() == pytest.approx(0.8 * fill[mask].std(), rel=0.02)  # rounding and clipping
+
+
+def test_without_surroundings_colours_stay() -> None:
+    fill = noise(64, 64)
+    assert fill_geometry.match_colours(fill, fill, np.ones((64, 64), np.bool_)) is fill
