@@ -95,13 +95,13 @@ class Frame:
         shrink = math.ceil(self.crop.width / self.inner[0]), math.ceil(self.crop.height / self.inner[1])
         if max(shrink) > 1:  # so that the one pixel that is sampled speaks for all to its right and below it
             pixels = cv2.dilate(pixels, np.ones((shrink[1], shrink[0]), np.uint8), anchor=(0, 0))
-        pixels = cv2.resize(pixels, self.inner, interpolation=cv2.INTER_NEAREST)
+        pixels = self._extend(cv2.resize(pixels, self.inner, interpolation=cv2.INTER_NEAREST))
         cell = np.ones((LATENT, LATENT), np.uint8)
         # an opening; OpenCV's own moves the picture when the kernel is even
         cores = cv2.erode(pixels, cell, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
         thick = cv2.dilate(cores, cell, anchor=(LATENT - 1, LATENT - 1))
         thin = np.bitwise_xor(pixels, thick)
-        return self._extend(cv2.bitwise_or(pixels, cv2.dilate(thin, cell))).view(np.bool_)
+        return cv2.bitwise_or(pixels, cv2.dilate(thin, cell)).view(np.bool_)
 
     def paste(self, photo: Photo, hole: Bool, fill: UInt8) -> UInt8:
         """Put UINT8 [h, w, 3] `fill` of the working picture into a copy of the photo; returns [H, W, 3] or [H, W, 4].

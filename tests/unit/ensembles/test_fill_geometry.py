@@ -157,7 +157,8 @@ def test_the_encoder_sees_grey_under_the_mask() -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pixels_outside_the_hole_stay_and_its_middle_is_the_fill(seed: int, channels: int) -> None:
     mask, side = random_case(seed)
-    pixels = noise(*mask.shape, channels)
+    height, width = mask.shape
+    pixels = noise(height, width, channels)
     photo = Photo(
         np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]) if channels == 4 else None
     )
@@ -216,7 +217,7 @@ def test_colours_are_matched_on_the_surroundings() -> None:
 
 def test_the_gain_is_bounded() -> None:
     mask = hole_in(256, 256, (100, 150, 100, 150))
-    picture = np.where(noise(256, 256) > 127, np.uint8(140), np.uint8(116))
+    picture = np.where(noise(256, 256) > 127, 140, 116).astype(np.uint8)
     fill = noise(256, 256)
     matched = fill_geometry.match_colours(fill, picture, mask)
     assert matched[mask].std() == pytest.approx(0.8 * fill[mask].std(), rel=0.02)  # rounding and clipping
