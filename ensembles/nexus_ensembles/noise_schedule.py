@@ -110,4 +110,5 @@ def _karras(largest: float, smallest: float, steps: int) -> Float64:
 
 def _timesteps_at(sigmas: Float64) -> Float64:
     """FP64 timesteps at which the training schedule has these sigmas, interpolated in their logarithms."""
-    return np.interp(np.log(sigmas), np.log(TRAINING_SIGMAS), np.arange(TRAINING_TIMESTEPS))
+    timesteps: Float64 = np.interp(np.log(sigmas), np.log(TRAINING_SIGMAS), np.arange(TRAINING_TIMESTEPS))
+    return timesteps

@@ -38,9 +38,9 @@ class Step(NamedTuple):
 class Scheduler(ABC):
     """One request's way from noise to an image latent; `strength` below 1 skips the first of its steps.
 
-    `timesteps` FP32 [n] are those of the n remaining steps. `starts_from_noise` says that the image has no part in
-    the first latents. Latents, noise and predictions are FP32 of one shape. A scheduler serves one request: a method
-    may remember its last step.
+    `timesteps` FP32 [n] are those of the n remaining steps, and `sigmas` the n + 1 noise levels between which they
+    lead. `starts_from_noise` says that the image has no part in the first latents. Latents, noise and predictions
+    are FP32 of one shape. A scheduler serves one request: a method may remember its last step.
     """
 
     def __init__(self, schedule: Schedule, strength: float) -> None:
@@ -52,7 +52,7 @@ class Scheduler(ABC):
             )
         self.starts_from_noise = strength == 1.0
         tail = schedule.tail(remaining)
-        self.timesteps, self._sigmas = tail.timesteps, tail.sigmas
+        self.timesteps, self.sigmas = tail.timesteps, tail.sigmas
 
     @abstractmethod
     def start(self, noise: Float32, image_latent: Float32 | None = None) -> Float32:
@@ -75,11 +75,11 @@ class _Exploding(Scheduler):
 
     def start(self, noise: Float32, image_latent: Float32 | None = None) -> Float32:
         if self.starts_from_noise or image_latent is None:
-            return noise * math.hypot(1, self._sigmas[0])
-        return image_latent + noise * self._sigmas[0]
+            return noise * math.hypot(1, self.sigmas[0])
+        return image_latent + noise * self.sigmas[0]
 
     def scale(self, latents: Float32, index: int) -> Float32:
-        return latents / math.hypot(1, self._sigmas[index])
+        return latents / math.hypot(1, self.sigmas[index])
 
 
 class _Preserving(Scheduler):
@@ -88,13 +88,13 @@ class _Preserving(Scheduler):
     def start(self, noise: Float32, image_latent: Float32 | None = None) -> Float32:
         if self.starts_from_noise or image_latent is None:
             return noise
-        return _noised(image_latent, noise, self._sigmas[0])
+        return _noised(image_latent, noise, self.sigmas[0])
 
     def scale(self, latents: Float32, index: int) -> Float32:  # noqa: ARG002 (one interface for all methods)
         return latents
 
     def _denoised(self, noise_prediction: Float32, index: int, latents: Float32) -> Float32:
-        sigma = self._sigmas[index]
+        sigma = self.sigmas[index]
         return latents * math.hypot(1, sigma) - sigma * noise_prediction
 
 
@@ -102,7 +102,7 @@ class Euler(_Exploding):
     """Euler's method on the probability flow (Karras et al. 2022, arXiv:2206.00364, algorithm 2 without churn)."""
 
     def step(self, noise_prediction: Float32, index: int, latents: Float32, draw: Draw) -> Step:  # noqa: ARG002
-        sigma, following = self._sigmas[index : index + 2]
+        sigma, following = self.sigmas[index : index + 2]
         denoised = latents - sigma * noise_prediction
         return Step(latents + (following - sigma) * noise_prediction, denoised)
 
@@ -115,7 +115,7 @@ class EulerAncestral(_Exploding):
     """
 
     def step(self, noise_prediction: Float32, index: int, latents: Float32, draw: Draw) -> Step:
-        sigma, following = self._sigmas[index : index + 2]
+        sigma, following = self.sigmas[index : index + 2]
         down = following**2 / sigma
         up = math.sqrt(following**2 - down**2)
         denoised = latents - sigma * noise_prediction
@@ -133,11 +133,11 @@ class DpmPlusPlus2M(_Preserving):
         self._last_denoised: Float32 | None = None
 
     def step(self, noise_prediction: Float32, index: int, latents: Float32, draw: Draw) -> Step:  # noqa: ARG002
-        sigma, following = self._sigmas[index : index + 2]
+        sigma, following = self.sigmas[index : index + 2]
         denoised = target = self._denoised(noise_prediction, index, latents)
         if self._last_denoised is not None and following > 0:
             # both are steps in lambda, the log of the signal-to-noise ratio: -log(sigma)
-            h, last_h = math.log(sigma / following), math.log(self._sigmas[index - 1] / sigma)
+            h, last_h = math.log(sigma / following), math.log(self.sigmas[index - 1] / sigma)
             target = denoised + (h / (2 * last_h)) * (denoised - self._last_denoised)
         self._last_denoised = denoised
         ratio, alpha = following / sigma, 1 / math.hypot(1, following)
@@ -151,7 +151,7 @@ class Ddim(_Preserving):
 
     def step(self, noise_prediction: Float32, index: int, latents: Float32, draw: Draw) -> Step:  # noqa: ARG002
         denoised = self._denoised(noise_prediction, index, latents)
-        return Step(_noised(denoised, noise_prediction, self._sigmas[index + 1]), denoised)
+        return Step(_noised(denoised, noise_prediction, self.sigmas[index + 1]), denoised)
 
 
 class Lcm(_Preserving):
@@ -168,7 +168,7 @@ class Lcm(_Preserving):
         spread = math.hypot(scaled, self.SIGMA_DATA)
         skip, out = (self.SIGMA_DATA / spread) ** 2, scaled / spread
         denoised = skip * latents + out * self._denoised(noise_prediction, index, latents)
-        following = self._sigmas[index + 1]
+        following = self.sigmas[index + 1]
         return Step(_noised(denoised, draw(), following) if following > 0 else denoised, denoised)
 
 
@@ -200,7 +200,7 @@ def make_scheduler(name: str, steps: int, strength: float) -> Scheduler:
         raise BadInput(f'there is no scheduler "{name}"; it must be one of {", ".join(SCHEDULERS)}.')
     if name == "lcm" and steps > noise_schedule.LCM_TRAINING_STEPS:
         raise BadInput(
-            f"lcm takes at most {noise_schedule.LCM_TRAINING_STEPS} steps, not {steps}; it needs 4 to 8."
+            f"lcm takes at most {noise_schedule.LCM_TRAINING_STEPS} steps, not {steps}; 4 to 8 are enough."
         )
     method, schedule = _METHODS[name]
     return method(schedule(steps), strength)

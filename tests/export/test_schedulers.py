@@ -77,7 +77,8 @@ def strength_start(scheduler: Any, steps: int, strength: float) -> int:
 def predict(latents: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
     """A stand-in for a network: noise of about variance 1 that depends on all that a network is given."""
     rolled = np.roll(latents, 1, axis=-1)
-    return np.sqrt(np.float32(2)) * np.sin(3 * latents + rolled + np.float32(timestep / 100))
+    phase: NDArray[np.float32] = 3 * latents + rolled + np.float32(timestep / 100)
+    return np.sin(phase) * np.float32(2**0.5)
 
 
 def smooth(latents: NDArray[np.float32]) -> NDArray[np.float32]:
