@@ -98,6 +98,11 @@ class GenerativeFill:
             Breaker(float(parameters.get("cool_down_seconds", COOL_DOWN_SECONDS))),
         )
 
+    @property
+    def left_out(self) -> dict[str, bool]:
+        """By the name of each tier, whether it is left out now because it was out of memory."""
+        return {tier.name: breaker is not None and breaker.is_open for tier, breaker in self._tiers}
+
     async def run(
         self,
         networks: Networks,

@@ -63,9 +63,14 @@ class Breaker:
         self._next_try = 0.0
         self._is_probing = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the tier is left out, but for one request at a time that probes it."""
+        return self._cool_down_seconds is not None
+
     def admit(self) -> Attempt | None:
         """A context to try the tier in, which learns from an OutOfMemory; None when the tier is to be left out."""
-        if self._cool_down_seconds is None:
+        if not self.is_open:
             return Attempt(self, is_probe=False)
         if self._is_probing or self._clock() < self._next_try:
             return None
