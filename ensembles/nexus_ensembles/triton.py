@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -66,11 +66,21 @@ class Rounds:
 
 
 class TritonNetworks:
-    """Calls networks from within one request, one call at a time, by asynchronous BLS."""
+    """Calls networks from within one request, one call at a time, by asynchronous BLS.
 
-    def __init__(self, request: Any, rounds: Rounds | None = None) -> None:
+    `rounds` is that of the request's execution, if it keeps one; `out_of_memory` is told the name of a network that
+    had no memory for a call.
+    """
+
+    def __init__(
+        self,
+        request: Any,
+        rounds: Rounds | None = None,
+        out_of_memory: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._request = request
         self._rounds = rounds
+        self._out_of_memory = out_of_memory
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
         """See `nexus_ensembles.networks.Networks`."""
@@ -92,11 +102,50 @@ class TritonNetworks:
         )
         response = await call.async_exec()
         if response.has_error():
-            raise _network_error(network, response.error())
+            error = _network_error(network, response.error())
+            if isinstance(error, OutOfMemory):
+                self._out_of_memory(network)
+            raise error
         outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
         if not outputs:  # the answer, without an error, of a stub that was killed while it worked
             raise Overloaded(f"{network} cannot take the request now; try again.")
         return outputs
+
+
+class Signature:
+    """The inputs and outputs of a config: tensors to values, and values to tensors."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        # An input of dims [1] is a plain value to the pipeline, any other an array.
+        self._scalars = {
+            item["name"] for item in config["input"] if item["dims"] == ["1"] or item["dims"] == [1]
+        }
+        self._required = [item["name"] for item in config["input"] if not item.get("optional")]
+        self._dtypes = {
+            item["name"]: pb_utils.triton_string_to_numpy(item["data_type"]) for item in config["output"]
+        }
+
+    def values(self, request: Any) -> dict[str, Any]:
+        """The request's inputs by name, without the batch axis; raises BadInput."""
+        values: dict[str, Any] = {}
+        for tensor in request.inputs():
+            array = tensor.as_numpy()
+            if len(array) != 1:
+                raise BadInput(f"{tensor.name()} holds {len(array)} items; send one image a request.")
+            values[tensor.name()] = array.item() if tensor.name() in self._scalars else array[0]
+        for name in self._required:  # Triton itself only compares the number of inputs with the config's
+            if name not in values:
+                raise BadInput(f"{name} is missing.")
+        return values
+
+    def response(self, outputs: Mapping[str, Any]) -> Any:
+        """Scalar `outputs` by name as a response with a batch axis of one."""
+        return pb_utils.InferenceResponse(
+            output_tensors=[
+                pb_utils.Tensor(name, np.array([[value]], self._dtypes[name]))
+                for name, value in outputs.items()
+            ]
+        )
 
 
 class UnaryPipeline:
@@ -112,14 +161,7 @@ class UnaryPipeline:
         config = json.loads(args["model_config"])
         self._name: str = config["name"]
         self._threads = ThreadPoolExecutor(4 * config["max_batch_size"])
-        # An input of dims [1] is a plain value to the pipeline, any other an array.
-        self._scalars = {
-            item["name"] for item in config["input"] if item["dims"] == ["1"] or item["dims"] == [1]
-        }
-        self._required = [item["name"] for item in config["input"] if not item.get("optional")]
-        self._dtypes = {
-            item["name"]: pb_utils.triton_string_to_numpy(item["data_type"]) for item in config["output"]
-        }
+        self._signature = Signature(config)
 
     async def execute(self, requests: list[Any]) -> list[Any]:
         # BLS and asyncio.to_thread both wait in the loop's default executor, usually the cores plus four: too few on
@@ -130,31 +172,21 @@ class UnaryPipeline:
 
     async def _respond(self, request: Any, rounds: Rounds) -> Any:
         try:
-            outputs = await type(self).run(TritonNetworks(request, rounds), **self._inputs(request))
-        except PipelineError as error:
-            return _error(str(error), _CODES[type(error)])
-        except Exception:  # one request's fault must not fail its batch, nor show the caller our stack
-            pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
-            return _error(f"{self._name} failed; the server's log says why.", "INTERNAL")
+            inputs = self._signature.values(request)
+            outputs = await type(self).run(TritonNetworks(request, rounds), **inputs)
+        except Exception as error:  # one request's fault must not fail its batch
+            return failure(self._name, error)
         finally:
             rounds.leave()
-        tensors = [
-            pb_utils.Tensor(name, np.array([[value]], self._dtypes[name])) for name, value in outputs.items()
-        ]
-        return pb_utils.InferenceResponse(output_tensors=tensors)
+        return self._signature.response(outputs)
 
-    def _inputs(self, request: Any) -> dict[str, Any]:
-        """The request's tensors by name, without the batch axis."""
-        inputs: dict[str, Any] = {}
-        for tensor in request.inputs():
-            array = tensor.as_numpy()
-            if len(array) != 1:
-                raise BadInput(f"{tensor.name()} holds {len(array)} items; send one image a request.")
-            inputs[tensor.name()] = array.item() if tensor.name() in self._scalars else array[0]
-        for name in self._required:  # Triton itself only compares the number of inputs with the config's
-            if name not in inputs:
-                raise BadInput(f"{name} is missing.")
-        return inputs
+
+def failure(name: str, error: Exception) -> Any:
+    """The response to a request that `error` has ended; what nobody expected shows the caller none of our stack."""
+    if isinstance(error, PipelineError):
+        return _error(str(error), _CODES[type(error)])
+    pb_utils.Logger.log_error(f"{name}: {''.join(traceback.format_exception(error))}")
+    return _error(f"{name} failed; the server's log says why.", "INTERNAL")
 
 
 # What Triton says, always as INTERNAL through BLS, when a call may succeed on another try: a full queue, a wait in it

@@ -1,0 +1,65 @@
+"""What generative fill reports to Prometheus, by Triton's own metrics port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import triton_python_backend_utils as pb_utils
+
+from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, OutOfMemory, Overloaded
+
+FAILED = "failed"
+_OUTCOMES: dict[type[Exception], str] = {
+    BadInput: "rejected",
+    Overloaded: "overloaded",
+    Cancelled: "cancelled",
+    OutOfMemory: "out_of_memory",
+    NetworkFailed: FAILED,
+}
+# The label `model` of a fill that no tier painted.
+NONE = "none"
+
+
+class FillMetrics:
+    """The families and their metrics; one of it in a process, for Triton takes a family's name once.
+
+    nexus_fills_total{model, outcome}           fills that have ended, by the tier that painted them
+    nexus_network_out_of_memory_total{network}  calls for which a network had no memory
+    nexus_fill_tier_left_out{model}             1 while a tier is left out because it was out of memory
+    """
+
+    def __init__(self, tiers: Iterable[str], networks: Iterable[str]) -> None:
+        counter, gauge = pb_utils.MetricFamily.COUNTER, pb_utils.MetricFamily.GAUGE
+        fills = pb_utils.MetricFamily("nexus_fills_total", "Fills that have ended", counter)
+        memory = pb_utils.MetricFamily(
+            "nexus_network_out_of_memory_total", "Calls for which a network had no memory", counter
+        )
+        left_out = pb_utils.MetricFamily(
+            "nexus_fill_tier_left_out", "1 while a tier is left out because it was out of memory", gauge
+        )
+        self._families = fills, memory, left_out  # a family lives as long as its Python object
+        # All of them now, so that a scrape before the first event reads zeros: a rate begins with the value before it.
+        self._ok = {tier: fills.Metric(labels={"model": tier, "outcome": "ok"}) for tier in tiers}
+        self._ended = {
+            outcome: fills.Metric(labels={"model": NONE, "outcome": outcome})
+            for outcome in _OUTCOMES.values()
+        }
+        self._memory = {name: memory.Metric(labels={"network": name}) for name in networks}
+        self._left_out = {tier: left_out.Metric(labels={"model": tier}) for tier in tiers}
+
+    def painted(self, model: str) -> None:
+        """Count a fill that the tier `model` painted."""
+        self._ok[model].increment(1)
+
+    def ended(self, error: Exception) -> None:
+        """Count a fill that an error ended."""
+        self._ended[_OUTCOMES.get(type(error), FAILED)].increment(1)
+
+    def out_of_memory(self, network: str) -> None:
+        """Count a call for which `network` had no memory."""
+        self._memory[network].increment(1)
+
+    def left_out(self, tiers: Mapping[str, bool]) -> None:
+        """Show which tiers are left out."""
+        for tier, is_left_out in tiers.items():
+            self._left_out[tier].set(float(is_left_out))
