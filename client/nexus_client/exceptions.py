@@ -66,8 +66,8 @@ class Unavailable(NexusError):
 class OutOfMemory(Unavailable):
     """The server's device has no memory for this call, on any of its tiers.
 
-    Raised at the first try, since waiting seconds seldom helps: send a smaller image, call another server, or
-    come back when it is less busy.
+    Never retried, since a device that is full stays so for longer than a call waits: call another server, or try
+    when this one is less busy.
     """
 
 

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from tests.unit.client.fake_triton import FakeTriton
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport, Nexus
+from tests.unit.client.fakes import (
+    AsyncMockTransport,
+    Fill,
+    MockTransport,
+    Nexus,
+    fill_asynchronous,
+    fill_blocking,
+)
 
 
 @pytest.fixture
@@ -20,6 +27,12 @@ def mock() -> MockTransport:
 @pytest.fixture
 def async_mock(mock: MockTransport) -> AsyncMockTransport:
     return AsyncMockTransport(mock)
+
+
+@pytest.fixture(params=[fill_blocking, fill_asynchronous])
+def fill(request: pytest.FixtureRequest) -> Fill:
+    function: Fill = request.param
+    return function
 
 
 @pytest.fixture

@@ -102,14 +102,20 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             if self.refusals:
                 yield service_pb2.ModelStreamInferResponse(error_message=self.refusals.pop(0))
                 return
-            for number, outputs in enumerate(fill_answers(contents(request))):
-                if gone.wait(self.delay_seconds):
-                    self.stopped.put(number)
-                    return
-                if self.break_after is not None and number == self.break_after[0]:
-                    context.abort(*self.break_after[1])
-                answered = response(request.model_name, outputs)
-                yield service_pb2.ModelStreamInferResponse(infer_response=answered)
+            given = 0
+            try:
+                for outputs in fill_answers(contents(request)):
+                    if gone.wait(self.delay_seconds):
+                        self.stopped.put(given)
+                        return
+                    if self.break_after is not None and given == self.break_after[0]:
+                        context.abort(*self.break_after[1])
+                    answered = response(request.model_name, outputs)
+                    yield service_pb2.ModelStreamInferResponse(infer_response=answered)
+                    given += 1
+            except GeneratorExit:  # gRPC does not resume, but drops, what it finds cancelled at a yield
+                self.stopped.put(given)
+                raise
 
     def ServerLive(self, request: Any, context: Any) -> Any:
         return service_pb2.ServerLiveResponse(live=True)

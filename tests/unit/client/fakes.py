@@ -3,19 +3,21 @@
 # ruff: noqa: ARG002 - a stand-in has the parameters of what it stands for, used or not
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from nexus_client import PIPELINES, Tensors
+from nexus_client import PIPELINES, AsyncClient, Client, FillProgress, GenerativeFill, Tensors
 from nexus_client.cli import app
 from PIL import Image
 from typer.testing import CliRunner
 
+GREY = np.full((30, 40, 3), 90, np.uint8)
 SCORE = 0.875  # exact in FP32
 
 
@@ -162,6 +164,26 @@ class AsyncMockTransport:
 
     async def close(self) -> None:
         self.mock.close()
+
+
+Events = list[FillProgress | GenerativeFill]
+Fill = Callable[..., Events]
+
+
+def fill_blocking(mock: MockTransport, **options: Any) -> Events:
+    """Every event of a stream."""
+    with Client(transport=mock) as client:
+        return list(client.generative_fill_stream(GREY, GREY, "a bench", **options))
+
+
+def fill_asynchronous(mock: MockTransport, **options: Any) -> Events:
+    """The same under asyncio."""
+
+    async def main() -> Events:
+        async with AsyncClient(transport=AsyncMockTransport(mock)) as client:
+            return [event async for event in client.generative_fill_stream(GREY, GREY, "a bench", **options)]
+
+    return asyncio.run(main())
 
 
 class Nexus:

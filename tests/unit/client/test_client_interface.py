@@ -1,12 +1,10 @@
-"""The public face: exported names, the two clients as twins, the photo handle, closing, exceptions."""
+"""The public face: exported names, the two clients as twins, the photo handle, closing."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
 import inspect
-import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,11 @@ from nexus_client import (
     AsyncPhoto,
     AsyncTransport,
     Client,
-    DeadlineExceeded,
-    InputNotFound,
-    NexusError,
-    OutOfMemory,
     Photo,
     RetryPolicy,
     Status,
     Transport,
     Unavailable,
-    exceptions,
 )
 
 from tests.unit.client.fakes import AsyncMockTransport, MockTransport
@@ -234,29 +227,3 @@ def test_status(mock: MockTransport) -> None:
 def test_value_objects_compare_and_print() -> None:
     assert RetryPolicy() == RetryPolicy(initial=0.1, maximum=2.0, multiplier=2.0)
     assert repr(RetryPolicy()) == "RetryPolicy(initial=0.1, maximum=2.0, multiplier=2.0)"
-
-
-def exception_classes() -> list[type[NexusError]]:
-    return [getattr(exceptions, name) for name in exceptions.__all__]
-
-
-def test_the_tree_at_the_top_of_the_module_is_the_tree() -> None:
-    drawn = re.findall(r"[├└]── (\w+)", exceptions.__doc__ or "")
-    assert sorted([*drawn, "NexusError"]) == sorted(exceptions.__all__)
-    assert all(issubclass(kind, NexusError) for kind in exception_classes())
-    assert issubclass(InputNotFound, FileNotFoundError)
-    assert issubclass(DeadlineExceeded, TimeoutError)
-    assert issubclass(OutOfMemory, Unavailable)
-
-
-@pytest.mark.parametrize("kind", exception_classes())
-def test_exceptions_survive_pickling(kind: type[NexusError]) -> None:
-    copy = pickle.loads(pickle.dumps(kind("one sentence")))
-    assert type(copy) is kind
-    assert str(copy) == "one sentence"
-
-
-def test_what_exceptions_carry_survives_pickling() -> None:
-    outage = pickle.loads(pickle.dumps(Unavailable("down", tries=3, seconds=1.5)))
-    assert (outage.tries, outage.seconds) == (3, 1.5)
-    assert pickle.loads(pickle.dumps(DeadlineExceeded("slow", timeout=2.0))).timeout == 2.0
