@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nexus_ensembles import fill_geometry, images, png
-from nexus_ensembles.clip_tokenizer import ClipTokenizer, Tokens
+from nexus_ensembles.clip_tokenizer import ClipTokenizer
 from nexus_ensembles.content_filter import ContentFilter
 from nexus_ensembles.errors import OutOfMemory
 from nexus_ensembles.fill_geometry import Frame
@@ -25,6 +25,9 @@ from nexus_ensembles.fill_order import Order
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
 from nexus_ensembles.previews import Previews
 from nexus_ensembles.tiers import COOL_DOWN_SECONDS, Breaker, Tier
+
+# What fills up a prompt for SDXL's second text encoder; for the others it is the token that ends the text.
+SDXL_PADDING = 0
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,11 @@ class GenerativeFill:
         self._content_filter.check(prompt)
         photo = await asyncio.to_thread(images.decode_photo, image)
         hole = await asyncio.to_thread(images.decode_mask, mask, photo.size)
-        texts = [self._tokenizer.encode(text) for text in order.prompts]
-        job = _Job(order, photo, hole, *(np.stack(rows) for rows in zip(*((t.ids, t.ids_2) for t in texts))))
+        tokens = [self._tokenizer.encode(text, self._tokenizer.end) for text in order.prompts]
+        tokens_2 = [self._tokenizer.encode(text, SDXL_PADDING) for text in order.prompts]
+        job = _Job(
+            order, photo, hole, np.stack([row.ids for row in tokens]), np.stack([row.ids for row in tokens_2])
+        )
         for tier, breaker in self._tiers:
             attempt = breaker.admit() if breaker else nullcontext()
             if attempt is None:
@@ -149,18 +155,18 @@ class GenerativeFill:
                                 filled = event
             except OutOfMemory:
                 continue
-            yield Result(filled, seed, tier.name, watch.all(), self._notices(tier, texts))
+            yield Result(
+                filled, seed, tier.name, watch.all(), self._notices(tier, [row.ignored for row in tokens])
+            )
             return
         raise OutOfMemory(
             "out of memory: the device has no room for a fill now; try again later, or with guidance_scale 1, which "
             "takes less."
         )
 
-    def _notices(self, tier: Tier, texts: list[Tokens]) -> tuple[str, ...]:
+    def _notices(self, tier: Tier, ignored: list[str]) -> tuple[str, ...]:
         notices = [
-            f'the models read 77 tokens of a prompt; this was ignored: "{text.ignored}".'
-            for text in texts
-            if text.ignored
+            f'the models read 77 tokens of a prompt; this was ignored: "{text}".' for text in ignored if text
         ]
         best = self._tiers[0][0]
         if tier is not best:

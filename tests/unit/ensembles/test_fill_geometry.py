@@ -206,7 +206,7 @@ def test_what_was_transparent_lends_the_seam_no_colour() -> None:
 
 def test_colours_are_matched_on_the_surroundings() -> None:
     mask = hole_in(256, 256, (100, 150, 100, 150))
-    picture = cv2.GaussianBlur(noise(256, 256), (0, 0), 3)
+    picture = np.asarray(cv2.GaussianBlur(noise(256, 256), (0, 0), 3), np.uint8)
     # a fill that is the photo itself, each channel off in its own way
     off = picture * np.array([0.9, 1.1, 1.0]) + np.array([5, -10, 20])
     matched = fill_geometry.match_colours(np.rint(off).astype(np.uint8), picture, mask)
