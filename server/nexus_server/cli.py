@@ -41,6 +41,8 @@ def serve(options: argparse.Namespace) -> None:
     models = repository.scan(options.models)
     for name, reason in models.missing.items():
         say(f"not serving {name}: {reason}")
+    for name, lack in models.reduced.items():
+        say(f"serving {name} {lack}")
     with tempfile.TemporaryDirectory(prefix="nexus-server-") as folder:
         runtime = Path(folder)
         found = triton.find(runtime)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as grpc
+from grpc.aio import AioRpcError
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
@@ -101,7 +103,7 @@ class Prober:
         """Why `name` does not serve; None when it does."""
         while True:
             try:
-                await self._client.infer(name, probe_inputs(config))
+                await self._infer(name, config)
             except InferenceServerException as error:
                 status, message = str(error.status()), str(error.message())
                 if "UNAVAILABLE" in status:  # a full queue, which says nothing of the model behind it
@@ -113,6 +115,25 @@ class Prober:
             with contextlib.suppress(InferenceServerException):
                 self._answered[name] = await self._count(name)
             return None
+
+    async def _infer(self, name: str, config: ModelConfig) -> None:
+        """Send a probe and take its answer; raises InferenceServerException."""
+        if not config.model_transaction_policy.decoupled:
+            await self._client.infer(name, probe_inputs(config))
+            return
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            yield {"model_name": name, "inputs": probe_inputs(config)}
+
+        # Errors come as text: asked for as statuses (`triton_grpc_error`), each would leave an error in Triton's log.
+        try:
+            async for _, error in self._client.stream_infer(requests()):
+                if error:
+                    raise error
+        except (
+            AioRpcError
+        ) as error:  # of the connection, which tritonclient translates for single answers alone
+            raise InferenceServerException(error.details(), str(error.code())) from None
 
     async def _has_answered(self, name: str) -> bool:
         """Whether `name` has answered a request with success since it was last asked."""

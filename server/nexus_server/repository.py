@@ -14,28 +14,33 @@ from nexus_server.errors import ServerError
 DEFAULT_FOLDER = Path("model_repository")
 # The artifact decides the engine: the file in a network's version folder, in the order of preference, and its backend.
 ENGINES = {"model.plan": "tensorrt", "model.onnx": "onnxruntime"}
+# The parameter of a pipeline that lists networks which it can do without.
+FALLBACK = "fallback_networks"
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The configs of the models that are ready, by name, and one sentence a model that is not."""
+    """The configs of the models that are ready, by name; why the others are not; what some of the ready lack."""
 
     ready: dict[str, ModelConfig]
     missing: dict[str, str]
+    reduced: dict[str, str]
 
 
 def scan(folder: Path) -> Repository:
     """Read every config.pbtxt below `folder`.
 
     A network is ready when its version folder holds an artifact, which completes its config with a backend; a
-    pipeline is ready when the networks that its config's parameter `networks` lists are. Raises ServerError for a
-    folder without models and for a malformed config.
+    pipeline is ready when the networks that its config's parameter `networks` lists are. Its `fallback_networks` are
+    all ready or are taken out of its config: it then does without. Raises ServerError for a folder without models and
+    for a malformed config.
     """
     configs = {path.parent.name: _read(path) for path in sorted(folder.glob("*/config.pbtxt"))}
     if not configs:
         raise ServerError(f"{folder} holds no models; give the model repository with --models.")
     ready: dict[str, ModelConfig] = {}
     missing: dict[str, str] = {}
+    reduced: dict[str, str] = {}
     for name, config in configs.items():
         if config.backend == "python":
             continue
@@ -50,17 +55,20 @@ def scan(folder: Path) -> Repository:
             continue
         if absent := [network for network in networks_of(config) if network not in ready]:
             missing[name] = f"needs {', '.join(absent)}"
-        else:
-            ready[name] = config
+            continue
+        ready[name] = config
+        if absent := [network for network in networks_of(config, FALLBACK) if network not in ready]:
+            reduced[name] = f"without {', '.join(absent)}, which would serve when its other networks cannot"
+            del config.parameters[FALLBACK]
     if not ready:
         raise ServerError(f"no network is built, so there is nothing to serve; {_remedy(folder)}")
-    return Repository(ready, missing)
+    return Repository(ready, missing, reduced)
 
 
-def networks_of(config: ModelConfig) -> list[str]:
-    """The networks that a pipeline calls, as its parameter `networks` lists them; none for a network."""
+def networks_of(config: ModelConfig, parameter: str = "networks") -> list[str]:
+    """The networks that a pipeline calls, as its parameter `networks` or FALLBACK lists them; none for a network."""
     # Reading an absent key of a protobuf map would put it there, and so into what Triton is given.
-    return config.parameters["networks"].string_value.split() if "networks" in config.parameters else []
+    return config.parameters[parameter].string_value.split() if parameter in config.parameters else []
 
 
 def assemble(folder: Path, models: dict[str, ModelConfig], into: Path) -> Path:

@@ -12,6 +12,7 @@ as a row among others.
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+# What onnxruntime's exceptions say of memory, on a CPU and with CUDA; they have no class of their own.
+_OUT_OF_MEMORY = re.compile(
+    "failed to allocate memory|out of memory|bad_alloc|bad allocation|_ALLOC_FAILED", re.IGNORECASE
+)
 
 
 class TritonPythonModel:
@@ -57,15 +63,19 @@ class TritonPythonModel:
         """Run a batch; where it fails, each request alone, so that only the one at fault gets the error."""
         try:
             return self._run(requests)
-        except Exception:
+        except Exception as error:
             if len(requests) > 1:
                 return [response for request in requests for response in self._run_isolated([request])]
             # onnxruntime's message may name files: it belongs in the log
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
-            error = pb_utils.TritonError(
-                f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL
-            )
-            return [pb_utils.InferenceResponse(error=error)]
+            return [pb_utils.InferenceResponse(error=self._failure(error))]
+
+    def _failure(self, error: Exception) -> Any:
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            return pb_utils.TritonError(f"{self._name} is out of memory.", pb_utils.TritonError.UNAVAILABLE)
+        return pb_utils.TritonError(
+            f"{self._name} could not run on this input.", pb_utils.TritonError.INTERNAL
+        )
 
     def _run(self, requests: list[Any]) -> list[Any]:
         batch = [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import EllipsisType, SimpleNamespace
 from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from nexus_server.health import HANG_S, LOOK_S, NETWORKS_EVERY_S, Prober, probe_inputs
 from nexus_server.processes import StubWatch
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
@@ -62,6 +65,9 @@ def test_every_type_has_a_probe() -> None:
     assert {item.name(): item.datatype() for item in inputs}["TYPE_INT64"] == "INT64"
 
 
+CONNECTION_LOST = "lost"
+
+
 class Server:
     """A client of a server whose models answer as told; `None` is an answer, ... is silence."""
 
@@ -79,6 +85,18 @@ class Server:
         elif outcome:
             raise outcome
         self.answered[name] += 1
+
+    async def stream_infer(self, requests: AsyncIterator[dict[str, Any]]) -> AsyncIterator[Any]:
+        """The answers of a decoupled model: errors as text, and a lost connection as what gRPC raises."""
+        async for request in requests:
+            try:
+                await self.infer(request["model_name"], request["inputs"])
+            except InferenceServerException as error:
+                if error.status() == CONNECTION_LOST:
+                    raise AioRpcError(
+                        StatusCode.UNAVAILABLE, Metadata(), Metadata(), error.message()
+                    ) from None
+                yield None, InferenceServerException(error.message())
 
     async def get_inference_statistics(self, name: str, **_: Any) -> Any:
         if not self.counts:
@@ -191,6 +209,37 @@ def test_a_full_queue_is_no_answer() -> None:
     assert failures(server) == []
     assert server.probed == ["lama"] * 3
     assert failures(Server(full)) == HANG
+
+
+STREAM = 'name: "generative_fill" backend: "python" model_transaction_policy { decoupled: true }'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, refusal("INVALID_ARGUMENT", "the image is empty."), refusal("UNAVAILABLE", "it is busy.")],
+)
+def test_an_answer_in_a_stream_is_health(answer: InferenceServerException | None) -> None:
+    server = Server(answer)
+    assert failures(server, text=STREAM) == []
+    assert server.probed == ["lama"]
+
+
+def test_a_dead_stub_says_so_in_a_stream() -> None:
+    dead = refusal("INTERNAL", "Stub process 'lama_0' is not healthy.")
+    assert failures(Server(dead), text=STREAM) == [
+        "lama does not serve (Stub process 'lama_0' is not healthy.)"
+    ]
+
+
+def test_a_stream_that_says_nothing_hangs() -> None:
+    assert failures(Server(...), text=STREAM) == HANG
+
+
+def test_a_lost_connection_is_no_answer_of_the_model() -> None:
+    """The next probe finds another, or the supervisor finds the server dead."""
+    server = Server(InferenceServerException("Socket closed", CONNECTION_LOST), None)
+    assert failures(server, text=STREAM) == []
+    assert server.probed == ["lama"] * 2
 
 
 def test_a_model_that_answers_callers_is_not_probed() -> None:

@@ -119,6 +119,48 @@ def test_a_bad_request_fails_alone(make: Make, utils: Any, gpu: bool, at: int) -
     assert "Traceback" in utils.log[0]  # for the operator
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        RuntimeError(
+            "[ONNXRuntimeError] : 6 : /onnxruntime_src/bfc_arena.cc:359 Failed to allocate memory for requested buffer"
+        ),
+        RuntimeError("CUDA failure 2: out of memory ; file=/onnxruntime_src/cuda_call.cc"),
+        RuntimeError("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError("Unable to allocate 3.2 GiB for an array"),
+    ],
+)
+def test_memory_that_is_out_is_told_from_a_bad_input(
+    make: Make, utils: Any, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    """So that a pipeline can go on with a smaller network; which file said it is for the log."""
+    model = make()
+
+    def fail(*_: Any) -> Any:
+        raise raised
+
+    monkeypatch.setattr(Recorder.made[0], "run", fail)
+    (response,) = model.execute([request(1)])
+    error = response.error()
+    assert (error.code(), error.message()) == ("UNAVAILABLE", "sum is out of memory.")
+    assert str(raised) in utils.log[0]
+
+
+def test_rows_that_fit_alone_are_served_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(gpu=True)
+    run = Recorder.made[0].run
+
+    def cramped(outputs: list[str], inputs: dict[str, npt.NDArray[Any]]) -> Any:
+        if len(inputs["left"]) > 2:
+            raise RuntimeError("CUDA failure 2: out of memory")
+        return run(outputs, inputs)
+
+    monkeypatch.setattr(Recorder.made[0], "run", cramped)
+    responses = model.execute([request(2), request(2)])
+    assert [len(total(response)) for response in responses] == [2, 2]
+
+
 def test_sizes_that_cannot_be_concatenated_are_run_apart(make: Make) -> None:
     responses = make(gpu=True).execute([request(1, 3, 3), request(1, 5, 5)])
     assert [total(response).shape for response in responses] == [(1, 3), (1, 5)]

@@ -18,12 +18,12 @@ def network(folder: Path, name: str, *artifacts: str) -> None:
         (folder / name / "1" / artifact).touch()
 
 
-def pipeline(folder: Path, name: str, networks: str) -> None:
+def pipeline(folder: Path, name: str, networks: str, fallback: str = "") -> None:
     (folder / name / "1").mkdir(parents=True)
-    (folder / name / "config.pbtxt").write_text(
-        f'name: "{name}"\nbackend: "python"\n'
-        f'parameters {{ key: "networks" value {{ string_value: "{networks}" }} }}\n'
-    )
+    text = f'name: "{name}"\nbackend: "python"\n'
+    for key, value in (("networks", networks), ("fallback_networks", fallback)):
+        text += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n' if value else ""
+    (folder / name / "config.pbtxt").write_text(text)
 
 
 def test_networks_with_an_artifact_and_pipelines_with_their_networks_are_ready(tmp_path: Path) -> None:
@@ -40,6 +40,27 @@ def test_networks_with_an_artifact_and_pipelines_with_their_networks_are_ready(t
         "cleanup": "needs lama",
         "smart_remove": "needs lama, decoder",
     }
+
+
+def test_a_pipeline_may_do_without_its_fallback(tmp_path: Path) -> None:
+    """A fallback is whole or none: a tier that lacks one network cannot take over."""
+    for name in ("sdxl_unet", "sd15_vae_encoder"):
+        network(tmp_path, name, "model.onnx")
+    network(tmp_path, "sd15_unet")
+    pipeline(tmp_path, "generative_fill", "sdxl_unet", "sd15_vae_encoder sd15_unet sd15_vae_decoder")
+    found = repository.scan(tmp_path)
+    assert sorted(found.ready) == ["generative_fill", "sd15_vae_encoder", "sdxl_unet"]
+    assert list(found.ready["generative_fill"].parameters) == ["networks"]  # what the pipeline itself is told
+    assert found.reduced == {
+        "generative_fill": "without sd15_unet, sd15_vae_decoder, which would serve when its other networks cannot"
+    }
+    for name in ("sd15_unet", "sd15_vae_decoder"):
+        (tmp_path / name / "1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "1/model.onnx").touch()
+        (tmp_path / name / "config.pbtxt").write_text("max_batch_size: 4")
+    found = repository.scan(tmp_path)
+    assert found.reduced == {}
+    assert sorted(found.ready["generative_fill"].parameters) == ["fallback_networks", "networks"]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., floa
         Client.lives, Client.steps, Client.broken, Client.probed = 0, steps, {broken}, []
         monkeypatch.setattr("tritonclient.grpc.aio.InferenceServerClient", Client)
         triton = Triton(binary, tmp_path, tmp_path, embedded=True)
-        repository = Repository({name: ModelConfig(name=name) for name in ("lama", "u2net")}, {})
+        repository = Repository({name: ModelConfig(name=name) for name in ("lama", "u2net")}, {}, {})
         settings = Settings("127.0.0.1", 1, 2, 3, 4)
 
         async def main() -> float:
