@@ -47,19 +47,20 @@ class FillMetrics:
         self._memory = {name: memory.Metric(labels={"network": name}) for name in networks}
         self._left_out = {tier: left_out.Metric(labels={"model": tier}) for tier in tiers}
 
-    def painted(self, model: str) -> None:
-        """Count a fill that the tier `model` painted."""
+    def painted(self, model: str, left_out: Mapping[str, bool]) -> None:
+        """Count a fill that the tier `model` painted, and show which tiers are left out after it."""
         self._ok[model].increment(1)
+        self._show(left_out)
 
-    def ended(self, error: Exception) -> None:
-        """Count a fill that an error ended."""
+    def ended(self, error: Exception, left_out: Mapping[str, bool]) -> None:
+        """Count a fill that an error ended, and show which tiers are left out after it."""
         self._ended[_OUTCOMES.get(type(error), FAILED)].increment(1)
+        self._show(left_out)
 
     def out_of_memory(self, network: str) -> None:
         """Count a call for which `network` had no memory."""
         self._memory[network].increment(1)
 
-    def left_out(self, tiers: Mapping[str, bool]) -> None:
-        """Show which tiers are left out."""
-        for tier, is_left_out in tiers.items():
+    def _show(self, left_out: Mapping[str, bool]) -> None:
+        for tier, is_left_out in left_out.items():
             self._left_out[tier].set(float(is_left_out))

@@ -69,11 +69,10 @@ class StreamingPipeline:
                 raise Overloaded(f"{self._name} is busy with {self._limit} requests; try again.")
             await self._stream(request, sender)
         except Exception as error:
-            self._metrics.ended(error)
+            self._metrics.ended(error, self._pipeline.left_out)
             _send_last(sender, failure(self._name, error))
         finally:
             self._in_flight -= 1
-            self._metrics.left_out(self._pipeline.left_out)
 
     async def _stream(self, request: Any, sender: Any) -> None:
         inputs = self._signature.values(request)
@@ -85,8 +84,8 @@ class StreamingPipeline:
         async with aclosing(self._pipeline.run(networks, **inputs)) as events:
             async for event in events:
                 if isinstance(event, Result):
+                    self._metrics.painted(event.model, self._pipeline.left_out)
                     _send_last(sender, self._signature.response(_outputs(event, as_text)))
-                    self._metrics.painted(event.model)
                 elif has_progress:
                     sender.send(self._signature.response(_outputs(event, as_text)))
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import types
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+DTYPES = {
+    "TYPE_STRING": np.object_,
+    "TYPE_FP32": np.float32,
+    "TYPE_INT32": np.int32,
+    "TYPE_INT64": np.int64,
+}
 
 
 class Tensor:
@@ -51,12 +59,33 @@ class InferenceResponse:
         return self._error
 
 
+FINAL = 1
+
+
+@dataclass
+class ResponseSender:
+    """Keeps what it is given, each response with its flags, and says when the last has come."""
+
+    sent: list[tuple[InferenceResponse, int]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, response: InferenceResponse, flags: int = 0) -> None:
+        assert not self.ended.is_set(), "a response after the last"
+        self.sent.append((response, flags))
+        if flags == FINAL:
+            self.ended.set()
+
+
 @dataclass
 class Request:
     """What Triton hands to execute()."""
 
     tensors: dict[str, npt.NDArray[Any]]
     cancelled: bool = False
+    sender: ResponseSender = field(default_factory=ResponseSender)
+
+    def get_response_sender(self) -> ResponseSender:
+        return self.sender
 
     def inputs(self) -> list[Tensor]:
         return [Tensor(name, array) for name, array in self.tensors.items()]
@@ -73,6 +102,34 @@ class BLS:
     calls: list[tuple[str, dict[str, npt.NDArray[Any]]]] = field(default_factory=list)
 
 
+class MetricFamily:
+    """A family whose metrics are numbers in `metrics`, by their labels."""
+
+    COUNTER, GAUGE = "counter", "gauge"
+    made: ClassVar[dict[str, MetricFamily]]
+
+    def __init__(self, name: str, _: str, kind: str) -> None:
+        assert name not in self.made, "Triton refuses a second family of a name"
+        self.kind, self.metrics = kind, dict[tuple[str, ...], float]()
+        self.made[name] = self
+
+    def Metric(self, labels: dict[str, str]) -> Metric:
+        return Metric(self, tuple(labels.values()))
+
+
+class Metric:
+    def __init__(self, family: MetricFamily, labels: tuple[str, ...]) -> None:
+        self._family, self._labels = family, labels
+        family.metrics[labels] = 0.0
+
+    def increment(self, value: float) -> None:
+        self._family.metrics[self._labels] += value
+
+    def set(self, value: float) -> None:
+        assert self._family.kind == MetricFamily.GAUGE
+        self._family.metrics[self._labels] = value
+
+
 def module(bls: BLS) -> Any:
     """A stand-in for the module triton_python_backend_utils, its log in `log`."""
 
@@ -83,6 +140,7 @@ def module(bls: BLS) -> Any:
         async def async_exec(self) -> InferenceResponse:
             return bls.response
 
+    MetricFamily.made = {}
     log: list[str] = []
     names = {
         "Tensor": Tensor,
@@ -94,7 +152,9 @@ def module(bls: BLS) -> Any:
         "PreferredMemory": lambda kind: kind,
         "TRITONSERVER_MEMORY_CPU": 0,
         "get_input_tensor_by_name": lambda request, name: Tensor(name, request.tensors[name]),
-        "triton_string_to_numpy": {"TYPE_STRING": np.object_, "TYPE_FP32": np.float32}.__getitem__,
+        "TRITONSERVER_RESPONSE_COMPLETE_FINAL": FINAL,
+        "MetricFamily": MetricFamily,
+        "triton_string_to_numpy": DTYPES.__getitem__,
     }
     stand_in = types.ModuleType("triton_python_backend_utils")
     stand_in.__dict__.update(names)
