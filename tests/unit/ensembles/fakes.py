@@ -42,6 +42,10 @@ class FakeNetworks:
         outputs: dict[str, Array] = getattr(self, f"_{network}")(**inputs)
         return outputs
 
+    async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
+        rows = [await self.run(network, **dict(zip(inputs, row))) for row in zip(*inputs.values())]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
     def of(self, network: str) -> list[dict[str, Array]]:
         """The inputs of every call of `network`."""
         return [call.inputs for call in self.calls if call.network == network]
