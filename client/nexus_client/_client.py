@@ -142,10 +142,11 @@ class Client:
 
         `mask`: of the image's size; pixels outside it come back as they were. `negative_prompt`: what to keep
         out. `steps`: of denoising. `guidance_scale`: how closely to follow the prompt; 1 is not at all guided and
-        costs half. `strength`: how much of the old content to give up, above 0 up to 1. `seed`: the same seed and
-        settings give the same picture. `scheduler`: "euler", "euler_karras", "euler_ancestral",
-        "euler_ancestral_karras", "dpmpp_2m", "dpmpp_2m_karras", "ddim" or "lcm". What is None follows the server's
-        default. Raises `OutOfMemory` when no tier of the server has device memory for the call.
+        costs half. `strength`: how much of the old content to give up, above 0 up to 1; only that share of the
+        steps is taken. `seed`: the same seed and settings give the same picture. `scheduler`: "euler",
+        "euler_karras", "euler_ancestral", "euler_ancestral_karras", "dpmpp_2m", "dpmpp_2m_karras", "ddim" or "lcm".
+        What is None follows the server's default. Raises `OutOfMemory` when no tier of the server has device memory
+        for the call.
         """
         return finish(
             self._caller.call(

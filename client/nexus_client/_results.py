@@ -45,8 +45,9 @@ class FillProgress:
 
     Usage: `print(f"{progress.step}/{progress.total}")`
 
-    `step`: the steps done, from 1 to `total`. `preview`: a small RGB picture of the photo as it stands, its
-    masked region rough, at the steps that were asked for, else None.
+    `step`: the steps done, from 1 to `total`, which is the share of the steps asked for that `strength` leaves. A
+    server that runs out of memory on the way begins again with its second tier, at step 1. `preview`: a small RGB
+    picture of the photo as it stands, its masked region rough, at the steps that were asked for, else None.
     """
 
     step: int
