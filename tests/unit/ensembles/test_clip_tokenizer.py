@@ -70,6 +70,11 @@ def test_accents_are_composed_and_other_scripts_are_their_utf8_bytes(plain: Clip
     assert content(plain, "À") == [c3, a0 + 256]
 
 
+def test_the_separators_of_ascii_are_signs_where_python_has_them_as_space(plain: ClipTokenizer) -> None:
+    control = 94 + 12 + 82  # of byte 0, the first that cannot be seen
+    assert content(plain, "a\x1f\x85b") == [byte("a", True), control + 0x1F + 256, byte("b", True)]
+
+
 def test_merges_apply_in_the_order_of_the_vocabulary_not_of_the_text() -> None:
     tokenizer = ClipTokenizer([("b", "c"), ("a", "b"), ("a", "bc")])
     assert (tokenizer.start, tokenizer.end) == (515, 516)

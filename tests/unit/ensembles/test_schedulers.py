@@ -76,6 +76,8 @@ def test_every_step_tells_the_image_it_expects(name: str) -> None:
     tolerance = 1e-4 if name == "lcm" else FLOAT32_TOLERANCE
     step = scheduler.step(prediction, 0, latents, lambda: gaussian(3))
     np.testing.assert_allclose(step.denoised, image, rtol=0, atol=tolerance)
+    assert latents.dtype == scheduler.scale(latents, 0).dtype == np.float32
+    assert step.latents.dtype == step.denoised.dtype == np.float32
 
 
 def flow_error(name: str, steps: int) -> float:
@@ -114,7 +116,11 @@ def test_the_network_sees_latents_of_variance_1(name: str) -> None:
     noised = scheduler.start(gaussian(2, 40_000), gaussian(1, 40_000))
     assert scheduler.scale(noised, 0).std() == pytest.approx(1, rel=0.02)  # 40,000 draws: 0.4 %
     pure = make_scheduler(name, 20, 1.0)
-    np.testing.assert_allclose(pure.scale(pure.start(gaussian(2)), 0), gaussian(2), rtol=1e-6)
+    start = pure.start(gaussian(2))
+    np.testing.assert_allclose(pure.scale(start, 0), gaussian(2), rtol=1e-6)
+    np.testing.assert_array_equal(
+        pure.start(gaussian(2), gaussian(1)), start
+    )  # at strength 1 the image has no part
 
 
 def test_the_timesteps_are_the_published_ones() -> None:
@@ -145,6 +151,11 @@ def test_karras_sigmas_of_dpmpp_span_the_training_schedule() -> None:
     assert sigmas[0] == pytest.approx(TRAINING_SIGMAS[-1], rel=1e-6)
     assert sigmas[-2] == pytest.approx(TRAINING_SIGMAS[0], rel=1e-6)
     assert sigmas[-1] == 0
+
+
+def test_ddim_ends_at_the_noise_of_timestep_0_and_all_others_at_none() -> None:
+    ends = {name: make_scheduler(name, 20, 1.0).sigmas[-1] for name in SCHEDULERS}
+    assert ends == {**dict.fromkeys(SCHEDULERS, 0.0), "ddim": float(TRAINING_SIGMAS[0])}
 
 
 def test_the_training_schedule_has_its_published_ends() -> None:
