@@ -6,12 +6,14 @@ median over the pairs. The bare networks run in this process, in onnxruntime wit
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
 import statistics
 import sys
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -163,11 +165,13 @@ def tensors(**values: bytes | Array) -> list[grpc.InferInput]:
 
 
 def session(network: str) -> onnxruntime.InferenceSession:
-    """The bare network, with the options of server/backends/onnxruntime/model.py."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(MODELS / network / "1/model.onnx"), options)
+    """The bare network, with the options that the server's backend gives it: every core, as the configs say."""
+    # Triton gives this module to its own processes alone; importing the backend needs no more than its name.
+    sys.modules.setdefault("triton_python_backend_utils", types.ModuleType("triton_python_backend_utils"))
+    backend = importlib.import_module("nexus_backends.onnxruntime.model")
+    return onnxruntime.InferenceSession(
+        str(MODELS / network / "1/model.onnx"), backend.session_options(parameters={})
+    )
 
 
 def in_turn(a: Callable[[], Any], b: Callable[[], Any]) -> tuple[float, float, float]:

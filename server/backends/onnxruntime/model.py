@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
+def session_options(parameters: Mapping[str, str]) -> ort.SessionOptions:
+    """The options of a network's session; `parameters` are its config's, as text."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0))
+    options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 0))
+    # Each network is a process of its own: a pool that spins between runs takes the cores from the others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A pattern is one block planned ahead for each input shape: a third more memory, and no faster.
+    options.enable_mem_pattern = False
+    return options
+
+
 class TritonPythonModel:
     """One network in one onnxruntime session."""
 
@@ -34,13 +47,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._name: str = config["name"]
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0))
-        options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 0))
-        # Each network is a process of its own: a pool that spins between runs takes the cores from the others.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A pattern is one block planned ahead for each input shape: a third more memory, and no faster.
-        options.enable_mem_pattern = False
+        options = session_options(parameters)
         self._on_gpu = (
             args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers()
         )
