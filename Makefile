@@ -38,7 +38,7 @@ lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
 	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/serving.py benchmarks/generative_fill.py tests/unit tests/functional
-	@$(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
+	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
 
 .PHONY: bench
 bench: .venv/.tests models ## measure on this machine and write benchmarks/results
