@@ -135,45 +135,6 @@ def dilate(mask: Bool, size: int) -> Bool:
     return grown
 
 
-def drop_small_regions(logits: Float32, area: int) -> Float32:
-    """Clear specks and fill holes of fewer than `area` pixels in FP32 [h, w] logits.
-
-    The idea of segment-anything's remove_small_regions (8-connected regions; a hole lies wholly inside one), done on
-    logits so that what follows still interpolates, and on contours, since there are few. If every speck is small, the
-    largest stays: a click always selects something.
-    """
-    inside = np.asarray(logits > 0)
-    contours, hierarchy = cv2.findContours(inside.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if area < 2 or len(contours) < 2:  # mostly one region without holes
-        return logits
-    cleaned = logits.copy()
-    is_hole = hierarchy[0, :, 3] >= 0
-    for contour in itertools.compress(contours, is_hole):
-        rows, columns, filled = _filled(contour)
-        hole = filled & ~inside[rows, columns]
-        if np.count_nonzero(hole) < area:
-            cleaned[rows, columns][hole] = 1
-    specks = []
-    for contour in itertools.compress(contours, ~is_hole):
-        rows, columns, filled = _filled(contour)
-        region = filled & (cleaned[rows, columns] > 0)
-        specks.append((np.count_nonzero(region), rows, columns, region))
-    specks.sort(key=lambda speck: speck[0])
-    for size, rows, columns, region in specks[:-1]:
-        if size < area:
-            cleaned[rows, columns][region] = -1
-    return cleaned
-
-
-def _filled(contour: Array) -> tuple[slice, slice, Bool]:
-    """Rows and columns of the rectangle around an OpenCV contour, and BOOL of that shape: True inside the contour."""
-    x, y, width, height = cv2.boundingRect(contour)
-    filled = cv2.drawContours(
-        np.zeros((height, width), np.uint8), [contour], -1, (1,), cv2.FILLED, offset=(-x, -y)
-    )
-    return slice(y, y + height), slice(x, x + width), np.asarray(filled, np.bool_)
-
-
 def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int) -> list[Box]:
     """Rectangles that together hold every True of BOOL [H, W], each with its surroundings.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nexus_ensembles import geometry, images, png
+from nexus_ensembles import geometry, images, png, regions
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
 
@@ -140,7 +140,7 @@ async def predict(
 
 
 def _to_mask(frame: geometry.Letterbox, logits: Float32, area: int) -> Bool:
-    return frame.mask(geometry.drop_small_regions(frame.upsample(logits), area))
+    return frame.mask(regions.drop_small_regions(frame.upsample(logits), area))
 
 
 def _inside(what: str, x: float, y: float, size: tuple[int, int]) -> None:
