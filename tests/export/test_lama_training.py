@@ -9,16 +9,32 @@ import torch
 from nexus_export.errors import BuildError
 from nexus_export.lama import load_checkpoint
 from nexus_export.training.lama import Trainer, train
+from nexus_export.training.lama_balance import GradientBalance
+from nexus_export.training.lama_bank import Bank
 from nexus_export.training.lama_losses import (
     PatchDiscriminator,
     discriminator_loss,
+    feature_matching,
     gradient_penalty,
     reconstruction,
 )
-from nexus_export.training.lama_masks import LARGEST_SHARE, boxes, outlines, random_mask, strokes, thin_lines
-from nexus_export.training.lama_photos import HELD_OUT, Photo, load_photos, random_batch
+from nexus_export.training.lama_masks import (
+    LARGEST_SHARE,
+    LEAST_SHARE,
+    boxes,
+    outlines,
+    random_mask,
+    strokes,
+    thin_lines,
+)
+from nexus_export.training.lama_photos import HELD_OUT, Photo, load_photos
+from nexus_export.training.lama_report import Report
 from nexus_export.training.lama_schedule import Schedule
+from nexus_export.training.lama_spectrum import hole_spectrum_error, local_power, spectral
+from nexus_export.training.lama_textures import KINDS, random_texture
 from nexus_export.training.lama_workers import Workers
+
+CPU = torch.device("cpu")
 
 
 def photo(seed: int, height: int = 90, width: int = 120) -> Photo:
@@ -35,17 +51,70 @@ def test_masks_are_binary_seeded_and_bounded(draw: object) -> None:
     assert np.array_equal(masks[3], draw(np.random.default_rng(3), 64))
     assert len({mask.tobytes() for mask in masks}) == 40
     if draw is random_mask:
-        assert all(0 < mask.mean() <= LARGEST_SHARE for mask in masks)
+        assert all(LEAST_SHARE <= mask.mean() <= LARGEST_SHARE for mask in masks)
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     photos = [photo(0), photo(1)]
-    images, masks = random_batch(photos, seed=5, step=7, batch=3, size=32)
-    assert (images.shape, masks.shape) == ((3, 32, 32, 3), (3, 32, 32, 1))
-    again = random_batch(photos, seed=5, step=7, batch=3, size=32)
-    assert np.array_equal(images, again[0])
-    assert np.array_equal(masks, again[1])
-    assert not np.array_equal(images, random_batch(photos, seed=5, step=8, batch=3, size=32)[0])
+    bank, again = (Bank(photos, seed=5, crops=10, size=32, device=CPU) for _ in range(2))
+    assert (bank.crops.shape, bank.masks.shape) == ((10, 32, 32, 3), (2, 32, 32, 1))
+    images, masks = bank.batch(step=7, batch=3)
+    assert (images.shape, masks.shape) == ((3, 3, 32, 32), (3, 1, 32, 32))
+    assert 0.0 <= images.min() < images.max() <= 1.0
+    assert ((masks == 0) | (masks == 1)).all()
+    for first, second in zip((images, masks), again.batch(step=7, batch=3)):
+        assert torch.equal(first, second)
+    assert not torch.equal(images, bank.batch(step=8, batch=3)[0])
+
+
+def test_textures_are_seeded_and_have_contrast() -> None:
+    for draw in KINDS:
+        first, second = (draw(np.random.default_rng(3), 64) for _ in range(2))
+        assert first.shape == (64, 64, 3)
+        assert np.array_equal(first, second)
+    drawn = [random_texture(np.random.default_rng(seed), 64) for seed in range(20)]
+    # A few draws may mix two like colours; most must have something to continue.
+    assert sum(texture.std() > 5 for texture in drawn) > 14
+
+
+def test_white_noise_has_its_variance_in_every_bin() -> None:
+    grey = torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1) * 0.1
+    for sectors in (1, 4):
+        power = local_power(grey, 16, 8, sectors).mean((0, 1))
+        # The lowest rings lose to the subtracted mean and mix with it through the window.
+        torch.testing.assert_close(power[-1], torch.tensor(0.01), rtol=0.05, atol=0)
+
+
+def test_spectrum_errors_see_blur_and_forgive_other_noise() -> None:
+    draw = torch.Generator().manual_seed(0)
+    truth, other = (torch.rand(2, 3, 64, 64, generator=draw) for _ in range(2))
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[..., 8:56, 8:56] = 1
+    blurred = torch.full_like(truth, 0.5) * mask + truth * (1 - mask)
+    fresh = other * mask + truth * (1 - mask)
+    assert hole_spectrum_error(truth, truth, mask).tolist() == [0.0, 0.0]
+    # Uniform noise of a third of the channels' variance against the floor of one level: about 30 dB.
+    assert hole_spectrum_error(blurred, truth, mask).min() > 20
+    assert hole_spectrum_error(fresh, truth, mask).max() < 2
+    assert spectral(fresh, truth, mask) < 0.3 * spectral(blurred, truth, mask)
+    thin = torch.zeros(2, 1, 64, 64)
+    thin[..., 8:12, :] = 1
+    assert hole_spectrum_error(blurred, truth, thin).isnan().all()
+
+
+def test_balance_scales_every_gradient_to_its_share() -> None:
+    painted = torch.ones(1, 1, 2, 2, requires_grad=True)
+    losses = {"reconstruction": 3 * painted[0, 0, 0].sum(), "adversarial": 1e-4 * painted[0, 0, 1].sum()}
+    gradient = GradientBalance().combine(losses, {"adversarial": 0.5}, painted)
+    torch.testing.assert_close(gradient[0, 0], torch.tensor([[3.0, 3.0], [1.5, 1.5]]))
+
+
+def test_matching_counts_where_the_hole_reaches() -> None:
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4, :4] = 1
+    real, fake = torch.zeros(1, 5, 2, 2), torch.full((1, 5, 2, 2), 7.0)
+    fake[..., 0, 0] = 0.25
+    assert feature_matching([real], [fake], mask) == 0.25
 
 
 def test_held_out_photos_are_never_loaded(tmp_path: Path) -> None:
@@ -94,13 +163,14 @@ def test_gradient_penalty_is_the_squared_slope() -> None:
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
-    """Across the step where the discriminator joins."""
+    """Across the steps where the discriminator joins and the norms stop."""
     schedule = Schedule(steps=4, batch=2, crop=32, adversarial_from=0.2, adversarial_ramp=0.2)
     photos = [photo(0), photo(1)]
+    bank, report = Bank(photos, 0, 10, 32, CPU), Report(photos, 32, CPU)
 
     def trainer(folder: str) -> Trainer:
         (tmp_path / folder).mkdir(exist_ok=True)
-        return Trainer(schedule, photos, tmp_path / folder, torch.device("cpu"), Workers())
+        return Trainer(schedule, bank, report, tmp_path / folder, CPU, Workers())
 
     unbroken = trainer("unbroken")
     train(unbroken, save_minutes=60)
@@ -119,4 +189,15 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     torch.testing.assert_close(
         weight, unbroken.average.state["model.1.ffc.convl2l.weight"], atol=2**-11, rtol=0
     )
-    assert sorted(path.name for path in (tmp_path / "unbroken" / "samples").iterdir()) == ["000004.png"]
+    assert (tmp_path / "unbroken" / "lama_reconstruction.safetensors").exists()
+    sheet = cv2.imread(str(tmp_path / "unbroken" / "sheet.jpg"))
+    assert sheet is not None
+    assert sheet.shape == (8 * 32, 4 * 32, 3)
+
+
+def test_a_timed_run_follows_the_same_course() -> None:
+    timed, counted = Schedule(minutes=2.0), Schedule(steps=100)
+    assert timed.done(step=7, trained_seconds=60.0) == counted.done(step=50, trained_seconds=3.0) == 0.5
+    assert timed.done(step=7, trained_seconds=130.0) == 1.0
+    assert timed.rate(1000, 0.5) == counted.rate(1000, 0.5)
+    assert [counted.adversarial(done) for done in (0.1, 0.2, 0.25, 0.9)] == [0, 0, pytest.approx(0.5), 1]

@@ -1,9 +1,11 @@
 """Train the compact LaMa: ``python -m nexus_export.training.lama --photos FOLDER --out FOLDER``.
 
-The first part of a run is reconstruction alone; then the patch discriminator joins. Seeded, and resumable:
-the same command goes on from the state in --out. On a processor, start one single-threaded worker a core:
-``torchrun --nproc-per-node 2 -m nexus_export.training.lama --threads 1 ...``. Writes to --out: state.pt,
-log.csv, samples/*.png and lama_compact.safetensors (the moving average, ready for export).
+The first part of a run is reconstruction alone; then the patch discriminator and the spectral loss join.
+Seeded, and resumable: the same command goes on from the state in --out. On a processor, start one
+single-threaded worker a core: ``torchrun --nproc-per-node 2 -m nexus_export.training.lama --threads 1 ...``.
+Writes to --out: state.pt, log.csv, sheet.jpg, lama_compact.safetensors (the moving average, ready for
+export) and lama_reconstruction.safetensors (the same, when the discriminator joined: mixing the two trades
+texture for faithfulness).
 """
 
 import argparse
@@ -11,14 +13,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nexus_export.errors import BuildError
 from nexus_export.lama import COMPACT_CONFIG, Generator, complete, write_compact
+from nexus_export.training.lama_balance import GradientBalance
+from nexus_export.training.lama_bank import Bank
 from nexus_export.training.lama_losses import (
     PatchDiscriminator,
     discriminator_loss,
@@ -27,21 +28,44 @@ from nexus_export.training.lama_losses import (
     gradient_penalty,
     reconstruction,
 )
-from nexus_export.training.lama_photos import Photo, load_photos, random_batch
+from nexus_export.training.lama_photos import load_photos
+from nexus_export.training.lama_report import Report
 from nexus_export.training.lama_schedule import Schedule
+from nexus_export.training.lama_spectrum import spectral
 from nexus_export.training.lama_state import MovingAverage, load_state, save_state
 from nexus_export.training.lama_workers import Workers
+
+STEPS_A_LINE = 50
+REPORT_SECONDS = 60
+OPTIONS = (
+    "steps",
+    "minutes",
+    "batch",
+    "crop",
+    "seed",
+    "adversarial_from",
+    "adversarial_share",
+    "matching_share",
+    "spectral_share",
+)
+"""Fields of the schedule that the command line sets."""
 
 
 class Trainer:
     """One run: networks, optimisers and the data they see."""
 
     def __init__(
-        self, schedule: Schedule, photos: Sequence[Photo], out: Path, device: torch.device, workers: Workers
+        self,
+        schedule: Schedule,
+        bank: Bank,
+        report: Report,
+        out: Path,
+        device: torch.device,
+        workers: Workers,
     ) -> None:
         torch.manual_seed(schedule.seed)
-        self.schedule, self.photos, self.out, self.device = schedule, photos, out, device
-        self.workers = workers
+        self.schedule, self.bank, self.report, self.out = schedule, bank, report, out
+        self.device, self.workers = device, workers
         # Convolutions on channels-last tensors are about twice as fast, on processors and GPUs alike.
         self.generator = Generator(COMPACT_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,7 +83,9 @@ class Trainer:
             self.discriminator.parameters(), lr=schedule.discriminator_learning_rate, betas=(0.0, 0.99)
         )
         self.average = MovingAverage(self.generator, schedule.averaging_decay)
+        self.balance = GradientBalance()
         self.step = 0
+        self.trained_seconds = 0.0
         state = load_state(out, device)
         if state is not None:
             self.generator.load_state_dict(state["generator"])
@@ -67,10 +93,22 @@ class Trainer:
             self.generator_optimiser.load_state_dict(state["generator_optimiser"])
             self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
             self.average.state = state["average"]
-            self.step = state["step"]
+            self.balance.norms = state["gradient_norms"]
+            self.step, self.trained_seconds = state["step"], state["trained_seconds"]
+
+    @property
+    def done(self) -> float:
+        """Share of the run that lies behind."""
+        return self.schedule.done(self.step, self.trained_seconds)
+
+    def averaged(self) -> Generator:
+        """The moving average as a network, on the training device, in eval mode."""
+        generator = Generator(COMPACT_CONFIG)
+        generator.load_state_dict(self.average.state)
+        return generator.to(self.device).eval()
 
     def save(self) -> None:
-        """Write the state, the exportable weights and a sample sheet."""
+        """Write the state, the exportable weights and a sheet of samples."""
         save_state(
             self.out,
             {
@@ -79,50 +117,60 @@ class Trainer:
                 "generator_optimiser": self.generator_optimiser.state_dict(),
                 "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
                 "average": self.average.state,
+                "gradient_norms": self.balance.norms,
                 "step": self.step,
+                "trained_seconds": self.trained_seconds,
             },
         )
-        averaged = Generator(COMPACT_CONFIG)
-        averaged.load_state_dict(self.average.state)
+        averaged = self.averaged()
         write_compact(averaged, self.out / "lama_compact.safetensors")
-        self._write_samples(averaged.to(self.device).eval())
+        self.report.write_sheet(self.report.fill(averaged), self.out / "sheet.jpg")
 
-    def train_step(self) -> dict[str, float]:
+    def train_step(self) -> dict[str, Tensor]:
         """One step of the generator, and of the discriminator once it has joined. Returns the losses."""
-        schedule = self.schedule
-        image, mask = self._batch()
+        schedule, done = self.schedule, self.done
+        drawn = self.step * self.workers.count + self.workers.rank
+        image, mask = self.bank.batch(drawn, schedule.batch)
         for group in self.generator_optimiser.param_groups:
-            group["lr"] = schedule.rate(self.step)
+            group["lr"] = schedule.rate(self.step, done)
+        self.generator.train(done < schedule.norms_until)
         with self._mixed_precision():
             painted = complete(self.generator, image, mask, pyramid=True)
-        composite = image * (1.0 - mask) + painted * mask
-        loss = schedule.reconstruction_weight * reconstruction(painted, image, mask)
-        losses = {"reconstruction": float(loss.detach())}
-        adversarial = schedule.adversarial(self.step)
-        if adversarial > 0.0:
-            losses["discriminator"] = self._discriminator_step(image, composite.detach(), mask)
+        leaf = painted.detach().requires_grad_()
+        composite = image * (1.0 - mask) + leaf * mask
+        losses = {"reconstruction": reconstruction(leaf, image, mask)}
+        shares: dict[str, float] = {}
+        told: dict[str, Tensor] = {}
+        weight = schedule.adversarial(done)
+        if weight > 0.0:
+            if "adversarial" not in self.balance.norms:
+                write_compact(self.averaged(), self.out / "lama_reconstruction.safetensors")
+            told["discriminator"] = self._discriminator_step(image, composite.detach(), mask)
             self.discriminator.requires_grad_(False)
             with self._mixed_precision():
                 with torch.no_grad():
                     _, real_features = self.discriminator(image, mask)
                 logits, fake_features = self.discriminator(composite, mask)
-            fooling = generator_adversarial(logits.float(), mask)
-            matching = feature_matching(real_features, fake_features)
             self.discriminator.requires_grad_(True)
-            loss = loss + adversarial * (
-                schedule.adversarial_weight * fooling + schedule.matching_weight * matching
-            )
-            losses |= {"adversarial": float(fooling.detach()), "matching": float(matching.detach())}
+            losses["adversarial"] = generator_adversarial(logits.float(), mask)
+            losses["matching"] = feature_matching(real_features, fake_features, mask)
+            losses["spectral"] = spectral(composite, image, mask)
+            shares = {
+                "adversarial": weight * schedule.adversarial_share,
+                "matching": weight * schedule.matching_share,
+                "spectral": weight * schedule.spectral_share,
+            }
+        gradient = self.balance.combine(losses, shares, leaf)
         self.generator_optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        painted.backward(gradient)  # type: ignore[no-untyped-call]
         self.workers.average_gradients(self.generator)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         self.generator_optimiser.step()
         self.average.update(self.generator, self.step)
         self.step += 1
-        return losses
+        return told | {name: loss.detach() for name, loss in losses.items()}
 
-    def _discriminator_step(self, image: Tensor, composite: Tensor, mask: Tensor) -> float:
+    def _discriminator_step(self, image: Tensor, composite: Tensor, mask: Tensor) -> Tensor:
         with self._mixed_precision():
             real, _ = self.discriminator(image, mask)
             fake, _ = self.discriminator(composite, mask)
@@ -134,59 +182,39 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.workers.average_gradients(self.discriminator)
         self.discriminator_optimiser.step()
-        return float(loss.detach())
+        return loss.detach()
 
     def _mixed_precision(self) -> torch.autocast:
         # Convolutions in BF16: twice the speed where the hardware has it, with FP32's range.
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        schedule = self.schedule
-        drawn = self.step * self.workers.count + self.workers.rank
-        images, masks = random_batch(self.photos, schedule.seed, drawn, schedule.batch, schedule.crop)
-        return self._tensor(images) / 255.0, self._tensor(masks)
-
-    def _tensor(self, array: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(array).permute(0, 3, 1, 2).to(self.device, torch.float32)
-
-    @torch.no_grad()
-    def _write_samples(self, generator: Generator) -> None:
-        # Seed + 1: the same crops at every save, and not the first batch of the run.
-        images, masks = random_batch(self.photos, self.schedule.seed + 1, 0, 6, self.schedule.crop)
-        image, mask = self._tensor(images) / 255.0, self._tensor(masks)
-        painted = complete(generator, image, mask, pyramid=True).clamp(0.0, 1.0)
-        rows = torch.cat([image * (1.0 - mask), image * (1.0 - mask) + painted * mask, image], dim=3)
-        sheet = (rows.permute(0, 2, 3, 1).flatten(0, 1).cpu().numpy() * 255.0).round().astype(np.uint8)
-        folder = self.out / "samples"
-        folder.mkdir(exist_ok=True)
-        cv2.imwrite(str(folder / f"{self.step:06d}.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-
 
 def train(trainer: Trainer, save_minutes: float) -> None:
-    """Run to the schedule's last step, printing a line now and then and saving every ``save_minutes``."""
-    steps = trainer.schedule.steps
-    started, first = time.monotonic(), trainer.step
-    saved = started
-    sums: dict[str, float] = {}
+    """Run to the schedule's end, printing losses and figures now and then, saving every ``save_minutes``."""
+    last = saved = reported = time.monotonic()
+    sums: dict[str, Tensor] = {}
     counted = 0
-    while trainer.step < steps:
+    while trainer.done < 1.0:
         for name, value in trainer.train_step().items():
-            sums[name] = sums.get(name, 0.0) + value
+            sums[name] = sums[name] + value if name in sums else value
         counted += 1
+        now = time.monotonic()
+        trainer.trained_seconds += now - last
+        last = now
         if not trainer.workers.is_first:
             continue
-        now = time.monotonic()
-        if trainer.step % 20 == 0 or trainer.step == steps:
-            pace = (now - started) / (trainer.step - first)
-            means = "  ".join(f"{name} {total / counted:.4f}" for name, total in sums.items())
-            eta = (steps - trainer.step) * pace / 60
-            print(f"step {trainer.step}/{steps}  {means}  {pace:.2f} s/step  {eta:.0f} min left", flush=True)
+        if trainer.step % STEPS_A_LINE == 0:
+            means = {name: float(total) / counted for name, total in sums.items()}
             with (trainer.out / "log.csv").open("a") as log:
-                log.writelines(
-                    f"{trainer.step},{name},{total / counted:.6f}\n" for name, total in sums.items()
-                )
+                log.writelines(f"{trainer.step},{name},{mean:.6f}\n" for name, mean in means.items())
+            pace = trainer.step / trainer.trained_seconds
+            line = "  ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+            print(f"step {trainer.step} ({trainer.done:.1%})  {line}  {pace:.2f} steps/s", flush=True)
             sums, counted = {}, 0
-        if now - saved > save_minutes * 60 or trainer.step == steps:
+        if now - reported > REPORT_SECONDS or trainer.done >= 1.0:
+            print(trainer.report.figures(trainer.report.fill(trainer.averaged())), flush=True)
+            reported = now
+        if now - saved > save_minutes * 60 or trainer.done >= 1.0:
             trainer.save()
             saved = now
 
@@ -199,37 +227,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--photos", type=Path, action="append", required=True, help="folder of photos; may be repeated"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for state and weights; resumes")
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=4, help="crops a step of each worker")
-    parser.add_argument("--crop", type=int, default=96, help="pixels, a multiple of 8")
     parser.add_argument(
-        "--adversarial-from",
-        type=float,
-        default=Schedule.adversarial_from,
-        help="share of the run after which the discriminator joins",
+        "--validation",
+        type=Path,
+        action="append",
+        help="folder of photos for the figures and the sheet; default: --photos",
     )
+    parser.add_argument("--out", type=Path, required=True, help="folder for state and weights; resumes")
+    parser.add_argument("--steps", type=int, default=Schedule.steps)
+    parser.add_argument(
+        "--minutes", type=float, help="of training, all resumed parts together; replaces --steps"
+    )
+    parser.add_argument("--batch", type=int, default=Schedule.batch, help="crops a step of each worker")
+    parser.add_argument("--crop", type=int, default=Schedule.crop, help="pixels, a multiple of 8")
+    parser.add_argument("--bank", type=int, default=4000, help="crops cut before the first step")
+    for name in ("adversarial_from", "adversarial_share", "matching_share", "spectral_share"):
+        default = getattr(Schedule, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help="see Schedule")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="processor threads; default: all")
-    parser.add_argument("--save-minutes", type=float, default=5.0)
+    parser.add_argument("--save-minutes", type=float, default=2.0)
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         photos = load_photos(options.photos)
+        shown = load_photos(options.validation) if options.validation else photos
     except BuildError as error:
         parser.error(str(error))
     workers = Workers()
-    schedule = Schedule(
-        steps=options.steps,
-        batch=options.batch,
-        crop=options.crop,
-        seed=options.seed,
-        adversarial_from=options.adversarial_from,
-    )
-    trainer = Trainer(schedule, photos, options.out, torch.device(options.device), workers)
+    device = torch.device(options.device)
+    schedule = Schedule(**{name: getattr(options, name) for name in OPTIONS})
+    bank = Bank(photos, schedule.seed, options.bank, schedule.crop, device)
+    report = Report(shown, schedule.crop, device)
+    trainer = Trainer(schedule, bank, report, options.out, device, workers)
     if workers.is_first:
         print(f"{len(photos)} photos, {workers.count} workers, from step {trainer.step}", flush=True)
     train(trainer, options.save_minutes)

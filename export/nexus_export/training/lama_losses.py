@@ -1,7 +1,8 @@
 """LaMa's training losses and its patch discriminator (Suvorov et al. 2021, section 3.2).
 
 The paper's perceptual loss is left out: it needs a network trained for segmentation on data that this
-project does not have. Reconstruction inside the hole, which the paper leaves to that loss, takes its place.
+project does not have. Reconstruction inside the hole and the local spectra of ``lama_spectrum`` take its
+place.
 """
 
 from itertools import pairwise
@@ -20,7 +21,7 @@ DEEP_WEIGHT = 0.2
 class PatchDiscriminator(nn.Module):
     """Judges overlapping patches (Isola et al. 2017), on image and mask."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 48) -> None:
         super().__init__()
         channels = [4, width, width * 2, width * 4, width * 4]
         # No normalisation: the gradient penalty regularises, and each sample is judged by itself.
@@ -70,11 +71,17 @@ def generator_adversarial(fake: Tensor, mask: Tensor) -> Tensor:
     return (functional.softplus(-fake) * touched).sum() / touched.sum()
 
 
-def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """Mean absolute difference of the discriminator's features (Wang et al. 2018), averaged over layers."""
-    return torch.stack(
-        [(r.detach() - f).float().abs().mean() for r, f in zip(real, fake, strict=True)]
-    ).mean()
+def feature_matching(real: list[Tensor], fake: list[Tensor], mask: Tensor) -> Tensor:
+    """Mean absolute difference of the discriminator's features (Wang et al. 2018) where a hole reaches.
+
+    Averaged over the touched positions of a layer, then over the layers.
+    """
+    losses = []
+    for expected, got in zip(real, fake, strict=True):
+        touched = functional.adaptive_max_pool2d(mask, got.shape[-2:])
+        difference = (expected.detach().float() - got.float()).abs() * touched
+        losses.append(difference.sum() / (touched.sum() * got.shape[1]))
+    return torch.stack(losses).mean()
 
 
 def gradient_penalty(discriminator: PatchDiscriminator, image: Tensor, mask: Tensor) -> Tensor:

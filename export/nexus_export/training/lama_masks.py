@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 Mask = NDArray[np.uint8]
 """[size, size], 1 in the hole."""
 
-LARGEST_SHARE = 0.5
-"""Holes over more than this share of a crop leave too little to learn from."""
+LEAST_SHARE, LARGEST_SHARE = 0.01, 0.5
+"""Of a crop; smaller holes are too easy to learn from, larger ones leave too little to learn from."""
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -84,9 +84,9 @@ _KINDS: tuple[tuple[Callable[[np.random.Generator, int], Mask], float], ...] = (
 
 
 def random_mask(rng: np.random.Generator, size: int) -> Mask:
-    """One hole of a random kind: at least a pixel, at most ``LARGEST_SHARE`` of the crop."""
+    """One hole of a random kind: between ``LEAST_SHARE`` and ``LARGEST_SHARE`` of the crop."""
     while True:
         kind = rng.choice(len(_KINDS), p=[share for _, share in _KINDS])
         mask = _KINDS[kind][0](rng, size)
-        if 0 < mask.mean() <= LARGEST_SHARE:
+        if LEAST_SHARE <= mask.mean() <= LARGEST_SHARE:
             return mask

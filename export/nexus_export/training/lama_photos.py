@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nexus_export.errors import BuildError
-from nexus_export.training.lama_masks import random_mask
 
 Photo = NDArray[np.uint8]
 """[H, W, 3], RGB."""
@@ -89,20 +88,6 @@ def detailed_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
     """The first random crop with something to learn in it, out of a few; the last one of a flat photo."""
     for _ in range(CROPS_TRIED):
         crop = random_crop(rng, photo, size)
-        if crop.std(axis=(0, 1)).mean() > FLAT_DEVIATION:
+        if cv2.meanStdDev(crop)[1].mean() > FLAT_DEVIATION:
             break
     return crop
-
-
-def random_batch(
-    photos: Sequence[Photo], seed: int, step: int, batch: int, size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images [batch, size, size, 3] and masks [batch, size, size, 1]; a function of seed and step alone.
-
-    So a resumed run sees exactly what an unbroken one would have seen.
-    """
-    rng = np.random.default_rng((seed, step))
-    chosen = rng.integers(0, len(photos), batch)
-    crops = np.stack([detailed_crop(rng, photos[index], size) for index in chosen])
-    masks = np.stack([random_mask(rng, size) for _ in range(batch)])
-    return crops, masks[..., None]

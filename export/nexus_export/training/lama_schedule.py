@@ -1,4 +1,4 @@
-"""The recipe of a LaMa training run: sizes, rates and weights, and how they change over its steps."""
+"""The recipe of a LaMa training run: sizes, rates and weights, and how they change over its course."""
 
 import math
 from dataclasses import dataclass
@@ -6,37 +6,54 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """The recipe; command-line options replace the sizes, the rest is fixed."""
+    """The recipe; command-line options replace the sizes and the shares, the rest is fixed.
 
-    steps: int
+    A run ends after ``steps``, or after ``minutes`` of training where they are given. Everything that changes
+    over a run is a function of the share of it that is done, so both kinds of run follow the same course.
+    """
+
+    steps: int = 10_000
+    minutes: float | None = None
     batch: int = 4
     crop: int = 96
     """Pixels; a multiple of 8."""
     seed: int = 0
     learning_rate: float = 8e-4
-    final_learning_rate: float = 3e-5
-    """Reached on a cosine at the last step."""
+    final_learning_rate: float = 5e-5
+    """Reached on a cosine at the end."""
     discriminator_learning_rate: float = 2e-4
     warm_up_steps: int = 300
-    adversarial_from: float = 0.75
+    adversarial_from: float = 0.2
     """Share of the run after which the discriminator joins."""
-    adversarial_ramp: float = 0.05
-    """Share of the run over which the generator's adversarial losses grow to full weight; until then it
-    mostly trains the discriminator."""
-    reconstruction_weight: float = 6.0
-    adversarial_weight: float = 0.02
-    matching_weight: float = 1.0
-    penalty_weight: float = 0.5
-    penalty_every: int = 8
+    adversarial_ramp: float = 0.1
+    """Share of the run over which the losses besides reconstruction grow to full weight; until then the
+    discriminator mostly trains itself."""
+    adversarial_share: float = 0.5
+    """Norm of this loss's gradient in the painted picture, relative to the reconstruction's; the next two
+    likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows."""
+    matching_share: float = 0.5
+    spectral_share: float = 0.3
+    penalty_weight: float = 0.002
+    """Of R1: it sums over all pixels and all overlapping patches, so a little is much."""
+    penalty_every: int = 16
     """Steps between gradient penalties, whose weight is multiplied accordingly (lazy regularisation)."""
+    norms_until: float = 0.75
+    """Share of the run after which the norms keep their statistics: from then on the generator trains as the
+    very function that is exported."""
     averaging_decay: float = 0.998
 
-    def rate(self, step: int) -> float:
+    def done(self, step: int, trained_seconds: float) -> float:
+        """Share of the run that lies behind, 1 at its end."""
+        if self.minutes is not None:
+            return min(1.0, trained_seconds / (self.minutes * 60.0))
+        return step / self.steps
+
+    def rate(self, step: int, done: float) -> float:
         """The generator's learning rate."""
         warm = min(1.0, (step + 1) / self.warm_up_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * done))
         return warm * (self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine)
 
-    def adversarial(self, step: int) -> float:
-        """Weight factor of the adversarial losses: 0 before they start, then growing to 1."""
-        return min(1.0, max(0.0, (step / self.steps - self.adversarial_from) / self.adversarial_ramp))
+    def adversarial(self, done: float) -> float:
+        """Weight factor of the losses besides reconstruction: 0 before they start, then growing to 1."""
+        return min(1.0, max(0.0, (done - self.adversarial_from) / self.adversarial_ramp))
