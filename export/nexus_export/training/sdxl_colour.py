@@ -1,0 +1,85 @@
+"""Which of the trained colours a painted region shows."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nexus_export.training.sdxl_captions import COLOURS
+
+Float = NDArray[np.float64]
+
+CHANGED = 0.08
+"""Difference to the background's estimate, 0..1, from which a pixel counts as the object."""
+
+GREYS = ("black", "grey", "white")
+LOW_CHROMA = 0.11
+"""Below this max - min of RGB a pixel is a grey."""
+
+
+def object_colours(painted: Float, known: Float, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """Shares of colour names among the object's pixels; empty where nothing was painted.
+
+    ``painted`` and ``known`` are [H, W, 3] in 0..1: the fill, and an estimate of the background without the
+    object. The object is where they differ; its colour is judged by hue, so that shading does not count.
+    """
+    difference = np.abs(painted - known).max(-1)
+    pixels = painted[inside & (difference > CHANGED)]
+    if len(pixels) == 0:
+        return {}
+    names = name_colours(pixels)
+    found, counts = np.unique(names, return_counts=True)
+    return {str(name): float(count) / len(names) for name, count in zip(found, counts, strict=True)}
+
+
+def name_colours(pixels: Float) -> NDArray[np.str_]:
+    """The name of each pixel [n, 3]: greys by their lightness, the others by hue, brown and pink by lightness too."""
+    high, low = pixels.max(1), pixels.min(1)
+    chroma = high - low
+    hue = _hue(pixels, high, np.maximum(chroma, 1e-6))
+    edges = [(14, "red"), (40, "orange"), (70, "yellow"), (160, "green"), (200, "turquoise"), (258, "blue")]
+    edges += [(300, "purple"), (346, "pink"), (361, "red")]
+    names = np.array([name for _, name in edges])[
+        np.searchsorted([edge for edge, _ in edges], hue, side="right")
+    ]
+    light = (high + low) / 2
+    saturation = chroma / np.maximum(high, 1e-6)
+    warm = (names == "orange") | (names == "red")
+    names = np.where(warm & (hue < 60) & (hue > 8) & (high < 0.62), "brown", names)
+    # A red that is light without shading towards white is pink.
+    names = np.where((names == "red") & (saturation < 0.6) & (high > 0.72), "pink", names)
+    grey = (chroma < LOW_CHROMA) | (high < 0.14)
+    greys = np.where(light < 0.28, "black", np.where(light < 0.68, "grey", "white"))
+    found: NDArray[np.str_] = np.where(grey, greys, names)
+    return found
+
+
+def _hue(pixels: Float, high: Float, chroma: Float) -> Float:
+    red, green, blue = pixels.T
+    sector = np.where(
+        high == red,
+        (green - blue) / chroma % 6,
+        np.where(high == green, (blue - red) / chroma + 2, (red - green) / chroma + 4),
+    )
+    degrees: Float = 60 * sector
+    return degrees
+
+
+NEIGHBOURS = {
+    "black": ("grey",),
+    "grey": ("black", "white"),
+    "white": ("grey",),
+    "brown": ("orange", "red"),
+    "orange": ("brown",),
+}
+"""Names that the same paint takes in shadow or in full light; they count for the asked colour."""
+
+
+def shows(asked: str, shares: dict[str, float]) -> bool:
+    """Whether the asked colour is the most frequent one, its shades counted with it."""
+    if not shares:
+        return False
+    shades = {asked, *NEIGHBOURS.get(asked, ())}
+    if asked in ("grey", "orange", "brown", "black", "white") and shares.get(asked, 0.0) == 0.0:
+        return False
+    own = sum(share for name, share in shares.items() if name in shades)
+    others = max((share for name, share in shares.items() if name not in shades), default=0.0)
+    return own > others

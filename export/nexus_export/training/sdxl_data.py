@@ -1,0 +1,86 @@
+"""Training pictures: photos and scenes, objects set into them, the mask to paint in and the caption."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nexus_export.training.sdxl_captions import SCENES, Wish, draw_wish
+from nexus_export.training.sdxl_masks import anywhere, region
+from nexus_export.training.sdxl_photos import PhotoCrops
+from nexus_export.training.sdxl_render import Objects, render
+from nexus_export.training.sdxl_scenes import paint_scene
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A batch: what the picture shows once painted, where to paint, and what is asked for."""
+
+    images: Tensor  # [n, 3, 256, 256], 0..1
+    masks: Tensor  # [n, 1, 256, 256], 1 where to paint
+    captions: list[str]
+
+
+def make_pictures(photos: PhotoCrops, count: int, seed: int, step: int) -> Pictures:
+    """A batch that is a function of seed and step alone, so that a resumed run sees what an unbroken one would."""
+    rng = np.random.default_rng((seed, step))
+    generator = torch.Generator(photos.device).manual_seed(int(rng.integers(2**62)))
+    wishes = [draw_wish(rng) for _ in range(count)]
+    # Pictures are made sorted by kind; the order within a batch does not matter.
+    wishes.sort(key=lambda wish: (wish.shape < 0, wish.scene))
+    objects = [wish for wish in wishes if wish.shape >= 0]
+    images = photos.crops(rng, count)
+    fields = [anywhere(rng, count - len(objects), photos.device)]
+    _set_scenes(rng, generator, wishes, images, fields[0])
+    if objects:
+        drawn, field = place(rng, objects, images[: len(objects)])
+        images = torch.cat([drawn, images[len(objects) :]])
+        fields.insert(0, field)
+    masks = (torch.cat(fields) < 0).float()[:, None]
+    return Pictures(images, masks, [wish.caption for wish in wishes])
+
+
+def _set_scenes(
+    rng: np.random.Generator, generator: torch.Generator, wishes: list[Wish], images: Tensor, fields: Tensor
+) -> None:
+    """Replace photos by scenes: the whole picture, or, where a scene itself is asked for, only the region."""
+    bare = len(wishes) - len(fields)
+    for scene, name in enumerate(SCENES):
+        rows = [row for row, wish in enumerate(wishes) if wish.scene == scene]
+        if not rows:
+            continue
+        index = torch.tensor(rows, device=images.device)
+        painted = paint_scene(name, len(rows), generator)
+        for place_in_batch, row in enumerate(rows):
+            if wishes[row].shape < 0 and rng.random() < 0.6:
+                soft = (-fields[row - bare] / 10).clamp(0, 1)
+                painted[place_in_batch] = images[row] + (painted[place_in_batch] - images[row]) * soft
+        images[index] = painted
+
+
+def place(rng: np.random.Generator, wishes: list[Wish], backgrounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw the wished objects into ``backgrounds`` [n, 3, 256, 256]: the pictures and the fields of their masks."""
+    objects = render(rng, wishes, backgrounds.mean((1, 2, 3)))
+    field = _mask_fields(rng, objects)
+    # Nothing outside the mask may change: shadows fade out towards its edge.
+    shadow = objects.shadow * (-field / 8).clamp(0, 1)
+    cover = (0.5 - objects.distance).clamp(0, 1)[:, None]
+    pictures = backgrounds * (1 - shadow[:, None])
+    return pictures + (objects.colour - pictures) * cover, field
+
+
+def _mask_fields(rng: np.random.Generator, objects: Objects) -> Tensor:
+    """The object's own outline widened, or a box or blob about it."""
+    count = len(objects.radii)
+    around = region(rng, objects.centres, objects.radii, (1.06, 1.55))
+    widened = torch.from_numpy(rng.uniform(5, 26, (count, 1, 1)).astype(np.float32)).to(around.device)
+    outline = torch.minimum(objects.distance - widened, 20 * (0.12 - objects.shadow) + 2)
+    chosen = torch.from_numpy(rng.random(count) < 0.25).to(around.device)[:, None, None]
+    return torch.minimum(torch.where(chosen, outline, around), objects.distance - 3)
+
+
+def to_latent_mask(masks: Tensor, factor: int = 8) -> Tensor:
+    """[n, 1, H / 8, W / 8]: nearest pixel, as the published inpainting pipelines shrink masks."""
+    return F.interpolate(masks, scale_factor=1 / factor, mode="nearest")

@@ -1,0 +1,151 @@
+"""Stage two: text encoders and UNet jointly, on latents of the finished autoencoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nexus_export.training.sdxl_networks import SCHEDULER, TIME_IDS, Networks, encode_text
+from nexus_export.training.sdxl_pool import Examples, Pool
+from nexus_export.training.sdxl_progress import Budget, MovingAverage, learning_rate, load, save
+
+OUTSIDE_WEIGHT = 0.25
+"""Of the loss outside the mask: what stands there is given to the network, and pasted over after sampling."""
+
+SNR_LIMIT = 5.0
+"""Min-SNR weighting (arXiv:2303.09556): nearly clean examples would dominate an epsilon loss's gradients."""
+
+REPORT_EVERY = 50
+
+PREFILL = 64
+"""Renewals before the first step."""
+
+
+def alphas_cumprod(device: torch.device) -> Tensor:
+    """[1000]: the published schedule."""
+    ends = (SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5)
+    betas = torch.linspace(*ends, SCHEDULER["num_train_timesteps"], dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0).float().to(device)
+
+
+class Denoiser(nn.Module):
+    """Both text encoders and the UNet as one module: what is trained together is averaged and saved together."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self.text_encoder, self.text_encoder_2 = networks.text_encoder, networks.text_encoder_2
+        self.unet = networks.unet
+
+
+def predict(
+    unet: Callable[..., tuple[Tensor]], sample: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor
+) -> Tensor:
+    """The predicted noise [n, 4, h, w] of a 9-channel sample."""
+    time_ids = torch.tensor([TIME_IDS], dtype=torch.float32, device=sample.device).expand(len(sample), -1)
+    added = {"text_embeds": pooled, "time_ids": time_ids}
+    return unet(sample, timestep, context, added_cond_kwargs=added, return_dict=False)[0]
+
+
+def loss_of(
+    denoiser: Denoiser,
+    unet: Callable[..., tuple[Tensor]],
+    examples: Examples,
+    alphas: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Squared error of the predicted noise, weighted by the mask and the signal-to-noise ratio."""
+    target = examples.target
+    device = target.device
+    timestep = torch.randint(len(alphas), (len(target),), generator=generator, device=device)
+    noise = torch.randn(target.shape, generator=generator, device=device)
+    alpha = alphas[timestep][:, None, None, None]
+    noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
+    sample = torch.cat([noisy, examples.known], 1).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        context, pooled = encode_text(denoiser.text_encoder, denoiser.text_encoder_2, examples.ids)
+        predicted = predict(unet, sample, timestep, context, pooled)
+    error = (predicted.float() - noise) ** 2
+    where = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * examples.known[:, :1]
+    ratio = alpha / (1 - alpha)
+    return (error * where * (ratio.clamp_max(SNR_LIMIT) / ratio)).mean()
+
+
+def train_denoiser(
+    networks: Networks,
+    pool: Pool,
+    *,
+    out: Path,
+    minutes: float,
+    steps: int | None,
+    batch: int,
+    fresh: int,
+    rate: float,
+    seed: int,
+    save_seconds: float,
+    compiled: bool,
+    report: Callable[[str], None],
+    show: Callable[[Networks, int], None],
+) -> None:
+    """Train until the budget is spent and put the moving average into ``networks``.
+
+    ``fresh`` examples join the pool at every step; ``show`` gets the averaged networks at every save.
+    """
+    device = pool.values.device
+    path = out / "denoiser.pt"
+    denoiser = Denoiser(networks).to(device)
+    denoiser.unet.to(memory_format=torch.channels_last)
+    average = MovingAverage(denoiser, 0.9985)
+    optimiser = torch.optim.AdamW(
+        denoiser.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=device.type == "cuda"
+    )
+    step, budget = 0, Budget(minutes, steps)
+    state = load(path, device)
+    if state is not None:
+        denoiser.load_state_dict(state["denoiser"])
+        average.module.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, budget = state["step"], Budget(minutes, steps, state["seconds"])
+    unet = torch.compile(denoiser.unet) if compiled else denoiser.unet
+    alphas = alphas_cumprod(device)
+    for before in range(PREFILL if steps is None else 2):
+        pool.renew(fresh, 10**9 + step + before)
+    averaged = Networks(
+        average.module.text_encoder, average.module.text_encoder_2, average.module.unet, networks.vae
+    )
+
+    def keep() -> None:
+        values = {"denoiser": denoiser, "average": average.module, "optimiser": optimiser}
+        states = {name: value.state_dict() for name, value in values.items()}
+        save(path, states | {"step": step, "seconds": budget.spent_seconds})
+        show(averaged, step)
+
+    saved = budget.spent_seconds
+    reported, since, total = step, budget.spent_seconds, torch.zeros((), device=device)
+    while (fraction := budget.fraction(step)) < 1.0:
+        optimiser.param_groups[0]["lr"] = learning_rate(rate, step, fraction)
+        pool.renew(fresh, step)
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+        loss = loss_of(denoiser, unet, pool.draw(batch, generator), alphas, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
+        optimiser.step()
+        average.update(step)
+        total += loss.detach()
+        step += 1
+        if step % REPORT_EVERY == 0:
+            count, seconds = step - reported, budget.spent_seconds - since
+            report(
+                f"denoiser step {step} {fraction:.0%} {count / seconds:.2f} it/s "
+                f"loss {total.item() / count:.4f} made {pool.made}"
+            )
+            reported, since = step, budget.spent_seconds
+            total.zero_()
+        if budget.spent_seconds - saved > save_seconds:
+            keep()
+            saved = budget.spent_seconds
+    keep()
+    networks.text_encoder, networks.text_encoder_2 = averaged.text_encoder, averaged.text_encoder_2
+    networks.unet = averaged.unet
+    report(f"denoiser done: {step} steps")

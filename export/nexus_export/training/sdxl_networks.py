@@ -1,0 +1,182 @@
+"""The compact SDXL: the published structure (arXiv:2307.01952), narrow; and its diffusers-format checkpoint."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from nexus_export.training.sdxl_photos import SIDE
+from nexus_export.training.sdxl_tokenizer import END, LENGTH, START, Vocabulary
+
+LATENT_SIDE = SIDE // 8
+TEXT_WIDTHS = (32, 64)
+TIME_IDS = (SIDE, SIDE, 0, 0, SIDE, SIDE)
+"""Original size, crop corner, target size: no crop of a picture of the native side."""
+
+SCHEDULER: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "use_karras_sigmas": False,
+}
+"""The published noise schedule."""
+
+
+@dataclass
+class Networks:
+    """The four networks."""
+
+    text_encoder: CLIPTextModel
+    text_encoder_2: CLIPTextModelWithProjection
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+
+    def modules(self) -> dict[str, nn.Module]:
+        return dict(vars(self))
+
+
+def build(seed: int) -> Networks:
+    """All four with random weights."""
+    torch.manual_seed(seed)
+    return Networks(build_text(0), build_text(1), build_unet(), build_vae())
+
+
+def build_text(which: int) -> Any:
+    """The first or second text encoder; SDXL reads the last but one layer of each and pools the second."""
+    width = TEXT_WIDTHS[which]
+    config = CLIPTextConfig(
+        vocab_size=END + 1,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=3,
+        num_attention_heads=width // 16,
+        max_position_embeddings=LENGTH,
+        hidden_act="quick_gelu" if which == 0 else "gelu",
+        projection_dim=width,
+        bos_token_id=START,
+        eos_token_id=END,
+        pad_token_id=END if which == 0 else 0,
+    )
+    return CLIPTextModel(config) if which == 0 else CLIPTextModelWithProjection(config)
+
+
+def build_unet() -> UNet2DConditionModel:
+    time_width = 32
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        in_channels=9,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(96, 128, 192),
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 1, 1),
+        # diffusers takes the number of heads under this name.
+        attention_head_dim=(3, 4, 6),
+        cross_attention_dim=sum(TEXT_WIDTHS),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=time_width,
+        projection_class_embeddings_input_dim=TEXT_WIDTHS[1] + len(TIME_IDS) * time_width,
+    )
+
+
+def build_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(48, 96, 128, 128),
+        layers_per_block=1,
+        norm_num_groups=16,
+        latent_channels=4,
+        sample_size=SIDE,
+        # Narrow enough for half precision; the published autoencoder is not, and says so here.
+        force_upcast=False,
+    )
+
+
+def encode_text(first: nn.Module, second: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids [2, n, 77] to the context [n, 77, 96] and the pooled text [n, 64]."""
+    one = first(ids[0], output_hidden_states=True)
+    two = second(ids[1], output_hidden_states=True)
+    return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], -1), two.text_embeds
+
+
+def latents(vae: nn.Module, images: Tensor) -> Tensor:
+    """Images [n, 3, H, W] in 0..1 to the posterior's mean, not yet scaled: deterministic, as when serving."""
+    moments = vae.quant_conv(vae.encoder(2 * images - 1))  # type: ignore[operator]
+    mean: Tensor = moments.chunk(2, 1)[0]
+    return mean
+
+
+def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -> None:
+    """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's ``from_pretrained`` reads it."""
+    for name, module in networks.modules().items():
+        module.half().save_pretrained(folder / name)  # type: ignore[operator]
+    vocabulary.write(folder)
+    (folder / "scheduler").mkdir(exist_ok=True)
+    scheduler = {"_class_name": "EulerDiscreteScheduler"} | SCHEDULER
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2))
+    index = {
+        "_class_name": "StableDiffusionXLInpaintPipeline",
+        "force_zeros_for_empty_prompt": False,
+        "requires_aesthetics_score": False,
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+
+
+SHARD_BYTES = 15_000_000
+
+
+def write_shards(networks: Networks, folder: Path) -> None:
+    """Write all weights in FP16 as sdxl-1.safetensors, sdxl-2..., each below 16 MB; the scaling factor beside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for network, module in networks.modules().items():
+        for name, value in module.state_dict().items():
+            half = value.detach().half().cpu().contiguous() if value.is_floating_point() else value.cpu()
+            if size + half.nbytes > SHARD_BYTES:
+                shards.append({})
+                size = 0
+            shards[-1][f"{network}.{name}"] = half
+            size += half.nbytes
+    scale = {"scaling_factor": str(networks.vae.config.scaling_factor)}
+    for number, shard in enumerate(shards, 1):
+        save_file(shard, folder / f"sdxl-{number}.safetensors", metadata=scale)
+
+
+def read_shards(folder: Path) -> Networks:
+    """The networks that ``write_shards`` wrote, in FP32."""
+    paths = sorted(folder.glob("sdxl-*.safetensors"))
+    with safe_open(paths[0], "pt") as file:
+        scale = float(file.metadata()["scaling_factor"])
+    weights = {name: value for path in paths for name, value in load_file(path).items()}
+    networks = build(0)
+    for network, module in networks.modules().items():
+        prefix = f"{network}."
+        state = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+        module.load_state_dict(state)
+    networks.vae.register_to_config(scaling_factor=scale)
+    return networks

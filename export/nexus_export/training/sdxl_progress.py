@@ -1,0 +1,68 @@
+"""How far a stage of training is, in minutes or steps; its learning rate, saved state and moving average."""
+
+import copy
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Budget:
+    """Ends a stage after so many minutes of its own time, over resumed runs too, or after so many steps."""
+
+    def __init__(self, minutes: float, steps: int | None, spent_seconds: float = 0.0) -> None:
+        self.seconds, self.steps = 60 * minutes, steps
+        self._start = time.monotonic() - spent_seconds
+
+    @property
+    def spent_seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def fraction(self, step: int) -> float:
+        """0 at the start, 1 when the stage is over."""
+        if self.steps is not None:
+            return step / self.steps
+        return self.spent_seconds / self.seconds
+
+
+WARMUP_STEPS = 150
+
+
+def learning_rate(peak: float, step: int, fraction: float) -> float:
+    """A short linear warm-up, then a half cosine down to 2 % of the peak over the budget."""
+    falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+    return peak * falling * min(1.0, (step + 1) / WARMUP_STEPS)
+
+
+class MovingAverage:
+    """A copy of a module that follows its weights slowly; what is sampled from and saved."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.decay = decay
+        # Taken here: compiling a module wraps it, its parameters stay the same objects.
+        self._pairs = (list(self.module.parameters()), list(module.parameters()))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take one step's weights in; early steps count for more, so that the start is forgotten."""
+        share = 1.0 - min(self.decay, (1 + step) / (20 + step))
+        torch._foreach_lerp_(self._pairs[0], self._pairs[1], share)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Replace the file; a run killed while writing still has the previous one."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """The saved state, or None where there is none."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state
