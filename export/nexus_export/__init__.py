@@ -4,8 +4,8 @@ Building a network of the compact profile needs numpy and onnx only; torch is ne
 code, and is imported by no module that the `nexus-export` command loads.
 """
 
-from nexus_export.errors import BuildError, ExportError, SourceError, TemplateError
+from nexus_export.errors import BuildError, CheckpointError, ExportError, SourceError, TemplateError
 
 __version__ = "0.1.0"
 
-__all__ = ["BuildError", "ExportError", "SourceError", "TemplateError", "__version__"]
+__all__ = ["BuildError", "CheckpointError", "ExportError", "SourceError", "TemplateError", "__version__"]

@@ -1,7 +1,9 @@
-"""The command `nexus-export`: arguments, progress and messages around `nexus_export.networks`."""
+"""The command `nexus-export`: arguments, progress and messages around `networks` and `checkpoint_build`."""
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nexus_export.errors import ExportError
-from nexus_export.networks import State, build, choose, state
-from nexus_export.sources import PinnedFile, fetch
+from nexus_export.clip_vocabulary import read_published
+from nexus_export.errors import BuildError, ExportError
+from nexus_export.fill_files import write_fill_files
+from nexus_export.networks import GROUPS, State, artifact, build, choose, groups_of, state, tiny_facts
+from nexus_export.sources import CLIP_VOCABULARY, PinnedFile, fetch
 
 app = typer.Typer(
     help="Build the networks that the model repository serves.",
@@ -20,7 +24,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NETWORK]...", help="Which ones; default: all.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NETWORK]...", help="Which ones, sdxl and sd15 for four each; default: all."),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Build sdxl or sd15 from this folder or hub id, in diffusers' format, instead."),
+]
 Out = Annotated[Path, typer.Option("--out", help="The model repository.")]
 Cache = Annotated[Path, typer.Option("--cache", help="Where downloaded files are kept.")]
 
@@ -29,27 +40,58 @@ _CACHE = Path("build/cache")
 
 
 @app.command("build")
-def build_command(networks: Names = None, out: Out = _REPOSITORY, cache: Cache = _CACHE) -> None:
+def build_command(
+    networks: Names = None, checkpoint: Checkpoint = None, out: Out = _REPOSITORY, cache: Cache = _CACHE
+) -> None:
     """Build networks into the model repository, each as 1/model.onnx; what is up to date is left alone."""
-    for network in choose(networks or []):
-        if state(network, out) is State.UP_TO_DATE:
+    if checkpoint is not None:
+        _build_checkpoint(_tier(networks or []), checkpoint, out, cache)
+        return
+    chosen = choose(networks or [])
+    for network in chosen:
+        found = state(network, out)
+        if found is State.UP_TO_DATE:
             print(f"{network.name}: up to date")
-            continue
-        started = time.monotonic()
-        with _Progress(network.name) as progress:
-            path = build(network, out, cache, progress.report)
-        megabytes = path.stat().st_size / 1e6
-        print(f"{network.name}: built in {time.monotonic() - started:.1f} s, {megabytes:.0f} MB")
+        elif found is State.CHECKPOINT:
+            print(f"{network.name}: from a checkpoint, left alone (remove {artifact(network, out)} to undo)")
+        else:
+            started = time.monotonic()
+            with _Progress(network.name) as progress:
+                path = build(network, out, cache, progress.report)
+            megabytes = path.stat().st_size / 1e6
+            print(f"{network.name}: built in {time.monotonic() - started:.1f} s, {megabytes:.0f} MB")
+    for tier in groups_of(chosen):
+        if State.CHECKPOINT not in {state(network, out) for network in choose([tier])}:
+            with _Progress(tier) as progress:
+                write_fill_files(out, tier, tiny_facts(tier), cache, progress.report)
+
+
+@app.command("make-tiny")
+def make_tiny_command(
+    tier: Annotated[str, typer.Argument(metavar="sdxl|sd15")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the checkpoint.")],
+    cache: Cache = _CACHE,
+) -> None:
+    """Write a tiny checkpoint in diffusers' format: the real structure, random weights. It paints noise."""
+    _tier([tier])
+    with _Progress(tier) as progress, _needing_torch():
+        from nexus_export.tiny_checkpoint import write_tiny_checkpoint
+
+        merges = read_published(fetch(CLIP_VOCABULARY, cache, progress.report))
+        progress.report("writing the checkpoint")
+        write_tiny_checkpoint(tier, folder, merges)
+    print(f"{folder}: a tiny {tier} checkpoint of random weights")
 
 
 @app.command("fetch")
 def fetch_command(networks: Names = None, cache: Cache = _CACHE) -> None:
     """Download the published files that networks are built from, and verify them."""
-    for network in choose(networks or []):
-        if isinstance(network.weights, PinnedFile):
-            with _Progress(network.name) as progress:
-                path = fetch(network.weights, cache, progress.report)
-            print(f"{network.name}: {path}")
+    chosen = choose(networks or [])
+    files = {network.name: network.weights for network in chosen if isinstance(network.weights, PinnedFile)}
+    for name, file in {**files, **dict.fromkeys(groups_of(chosen), CLIP_VOCABULARY)}.items():
+        with _Progress(name) as progress:
+            path = fetch(file, cache, progress.report)
+        print(f"{name}: {path}")
 
 
 @app.command("list")
@@ -57,8 +99,39 @@ def list_command(out: Out = _REPOSITORY) -> None:
     """Show every network: where its weights come from, their licence, and whether it is built."""
     table = Table("network", "weights", "licence", "state", box=None, pad_edge=False)
     for network in choose([]):
-        table.add_row(network.name, network.source, network.licence, state(network, out).value)
+        found = state(network, out)
+        ours = found is not State.CHECKPOINT
+        source, licence = (network.source, network.licence) if ours else ("a checkpoint", "the checkpoint's")
+        table.add_row(network.name, source, licence, found.value)
     Console().print(table)
+
+
+def _tier(names: list[str]) -> str:
+    if len(names) != 1 or names[0] not in GROUPS:
+        raise BuildError(f"a checkpoint holds a whole group; name one of {', '.join(GROUPS)}.")
+    return names[0]
+
+
+def _build_checkpoint(tier: str, checkpoint: str, out: Path, cache: Path) -> None:
+    started = time.monotonic()
+    with _Progress(tier) as progress, _needing_torch():
+        from nexus_export.checkpoint_build import build_checkpoint
+
+        paths = build_checkpoint(tier, checkpoint, out, cache, progress.report)
+    # Large weights lie beside the graph.
+    size = sum(file.stat().st_size for path in paths for file in path.parent.glob(f"{path.name}*"))
+    print(f"{', '.join(path.parents[1].name for path in paths)}:")
+    print(f"built from {checkpoint} in {time.monotonic() - started:.1f} s, {size / 1e6:.0f} MB")
+
+
+@contextmanager
+def _needing_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BuildError(
+            f"this needs {error.name}, which is not in this environment; run: pip install 'nexus-export[torch]'"
+        ) from None
 
 
 class _Progress:

@@ -2,6 +2,7 @@
 
 ExportError
 ├── SourceError      a pinned file could not be downloaded, stored or verified
+├── CheckpointError  a checkpoint is not there, incomplete, or not one that the pipelines can serve
 ├── TemplateError    a template and the weights given for it do not belong together
 └── BuildError       a network is unknown, cannot be built here, or could not be written
 """
@@ -13,6 +14,10 @@ class ExportError(Exception):
 
 class SourceError(ExportError):
     """A pinned file could not be downloaded, stored or verified."""
+
+
+class CheckpointError(ExportError):
+    """A checkpoint is not there, incomplete, or not one that the pipelines can serve."""
 
 
 class TemplateError(ExportError):

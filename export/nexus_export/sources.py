@@ -71,7 +71,16 @@ U2NETP = PinnedFile(
     licence="MIT",
 )
 
-FILES = (MOBILE_SAM_ENCODER, MOBILE_SAM_DECODER, U2NETP)
+CLIP_VOCABULARY = PinnedFile(
+    registry="PyPI",
+    package="clip-anytorch",
+    version="2.6.0",
+    member="clip/bpe_simple_vocab_16e6.txt.gz",
+    sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
+    licence="MIT",
+)
+
+FILES = (MOBILE_SAM_ENCODER, MOBILE_SAM_DECODER, U2NETP, CLIP_VOCABULARY)
 
 
 def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:

@@ -38,12 +38,10 @@ def weight_shapes(template: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(tensor.dims) for tensor in template.graph.initializer if _is_empty(tensor)}
 
 
-def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
-    """Return a copy of `template` with `weights` put in, cast to the type that each initializer declares.
-
-    Args:
-        template: what `strip` returned, as written to disk and read back.
-        weights: arrays by state-dict name; FP16 storage of FP32 weights is fine.
+def check_weights(
+    template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]
+) -> dict[str, tuple[int, ...]]:
+    """Check that `weights` are what `template` waits for, and return `weight_shapes`.
 
     Raises:
         TemplateError: a weight is missing, surplus or of another shape.
@@ -55,19 +53,33 @@ def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) 
             f"the weights do not belong to this template: {_some('missing', missing)}, "
             f"{_some('surplus', surplus)}; use the checkpoint that the template was exported for."
         )
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise TemplateError(
+                f"the weight {name} has the shape {list(weights[name].shape)} where the template wants "
+                f"{list(shape)}; use the checkpoint that the template was exported for."
+            )
+    return expected
+
+
+def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
+    """Return a copy of `template` with `weights` put in, cast to the type that each initializer declares.
+
+    Args:
+        template: what `strip` returned, as written to disk and read back.
+        weights: arrays by state-dict name; FP16 storage of FP32 weights is fine.
+
+    Raises:
+        TemplateError: a weight is missing, surplus or of another shape.
+    """
+    expected = check_weights(template, weights)
     model = onnx.ModelProto()
     model.CopyFrom(template)
     for tensor in model.graph.initializer:
-        if tensor.name not in expected:
-            continue
-        weight = weights[tensor.name]
-        if weight.shape != expected[tensor.name]:
-            raise TemplateError(
-                f"the weight {tensor.name} has the shape {list(weight.shape)} where the template wants "
-                f"{list(expected[tensor.name])}; use the checkpoint that the template was exported for."
-            )
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        tensor.CopyFrom(numpy_helper.from_array(weight.astype(dtype), tensor.name))
+        if tensor.name in expected:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            weight = weights[tensor.name].astype(dtype)
+            tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
     return model
 
 

@@ -2,12 +2,12 @@
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from nexus_export.template import strip
@@ -25,8 +25,8 @@ def export_template(
     """Trace `module` on `inputs` (ordered, keys are the ONNX names) and return its template.
 
     `module` must return a tensor, or a tuple of as many as `outputs`. The template waits for the tensors of
-    `module.state_dict()` that the graph reads; a buffer that is not in it becomes a constant. No weight is
-    copied on the way, so a module of 10 GB takes little more than that.
+    `module.state_dict()` that the graph reads; buffers that are not in it are constants. No weight is copied
+    on the way, so a module of 10 GB takes little more than that.
     """
     module.eval()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
@@ -52,7 +52,7 @@ def export_template(
             keep_initializers_as_inputs=True,
         )
         model = onnx.load(str(path))
-    _declare_weights(model, module, set(inputs))
+    _declare_weights(model, inputs)
     for output, shape in zip(model.graph.output, shapes, strict=True):
         # Behind a dynamic reshape the exporter no longer knows the sizes that are fixed.
         for axis, (dim, size) in enumerate(zip(output.type.tensor_type.shape.dim, shape, strict=True)):
@@ -61,22 +61,10 @@ def export_template(
     return strip(model)
 
 
-def _declare_weights(model: onnx.ModelProto, module: nn.Module, inputs: set[str]) -> None:
-    """Turn the graph's inputs that are weights into initializers: empty, or a constant's with its data."""
-    weights, buffers = module.state_dict(), dict(module.named_buffers())
+def _declare_weights(model: onnx.ModelProto, inputs: Collection[str]) -> None:
+    """Turn the graph's inputs that are weights, all but `inputs`, into initializers without data."""
     for value in [value for value in model.graph.input if value.name not in inputs]:
         model.graph.input.remove(value)
         tensor = value.type.tensor_type
-        if value.name in weights:
-            dims = [dim.dim_value for dim in tensor.shape.dim]
-            model.graph.initializer.append(
-                TensorProto(name=value.name, data_type=tensor.elem_type, dims=dims)
-            )
-        else:
-            # strip keeps the data of what has "::" in its name.
-            constant = numpy_helper.from_array(buffers[value.name].numpy(), f"constant::{value.name}")
-            model.graph.initializer.append(constant)
-            for node in model.graph.node:
-                for index, name in enumerate(node.input):
-                    if name == value.name:
-                        node.input[index] = constant.name
+        dims = [dim.dim_value for dim in tensor.shape.dim]
+        model.graph.initializer.append(TensorProto(name=value.name, data_type=tensor.elem_type, dims=dims))

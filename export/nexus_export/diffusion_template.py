@@ -1,0 +1,39 @@
+"""Export the tiny sets anew, after a change to their torch code: `python -m nexus_export.diffusion_template`."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from nexus_export.checkpoint_build import tier_facts
+from nexus_export.clip_vocabulary import read_published
+from nexus_export.diffusion_checkpoint import open_checkpoint
+from nexus_export.diffusion_export import trace_tier
+from nexus_export.networks import GROUPS, NETWORKS, TEMPLATES
+from nexus_export.sources import CLIP_VOCABULARY, fetch
+from nexus_export.tiny_checkpoint import write_tiny_checkpoint
+
+
+def export_tiny(tier: str, folder: Path) -> Iterator[tuple[Path, onnx.ModelProto]]:
+    """Each template of a tier, with the path that it is committed under, from the tiny checkpoint in `folder`."""
+    for network in trace_tier(tier, open_checkpoint(str(folder), tier).load):
+        path = NETWORKS[network.name].weights
+        assert isinstance(path, Path)
+        yield path, network.template()
+
+
+def main() -> None:
+    merges = read_published(fetch(CLIP_VOCABULARY, Path("build/cache"), print))
+    for tier in GROUPS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_tiny_checkpoint(tier, folder, merges)
+            for path, model in export_tiny(tier, folder):
+                onnx.save(model, str(path))
+            facts = tier_facts(open_checkpoint(name, tier))
+            (TEMPLATES / f"tiny_{tier}.json").write_text(facts.text())
+
+
+if __name__ == "__main__":
+    main()
