@@ -43,6 +43,8 @@ def scan(folder: Path) -> Repository:
     reduced: dict[str, str] = {}
     for name, config in configs.items():
         if config.backend == "python":
+            if not networks_of(config):  # a network in Python, or a pipeline that needs none
+                ready[name] = config
             continue
         artifact = next((file for file in ENGINES if (folder / name / "1" / file).exists()), None)
         if artifact:
@@ -51,7 +53,7 @@ def scan(folder: Path) -> Repository:
         else:
             missing[name] = f"not built; {_remedy(folder, name)}"
     for name, config in configs.items():
-        if config.backend != "python":
+        if config.backend != "python" or name in ready:
             continue
         if absent := [network for network in networks_of(config) if network not in ready]:
             missing[name] = f"needs {', '.join(absent)}"

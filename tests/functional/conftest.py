@@ -10,6 +10,7 @@ import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
+from tests.functional.fills import Switches, faulty_repository
 from tests.functional.helpers import MODELS, ROOT
 
 
@@ -31,3 +32,16 @@ def triton(server: LocalServer) -> Iterator[grpc.InferenceServerClient]:
     """Triton's own client: raw tensors and statistics."""
     with contextlib.closing(grpc.InferenceServerClient(server.url)) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def switches(tmp_path_factory: pytest.TempPathFactory) -> Switches:
+    """The UNets of `faulty_server`."""
+    return faulty_repository(tmp_path_factory.mktemp("faulty") / "models")
+
+
+@pytest.fixture(scope="session")
+def faulty_server(switches: Switches) -> Iterator[LocalServer]:
+    """Generative fill alone, whose UNets a test can make fail or dawdle."""
+    with LocalServer(switches.models, ROOT / "build/faulty-server.log") as running:
+        yield running

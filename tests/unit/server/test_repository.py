@@ -42,6 +42,13 @@ def test_networks_with_an_artifact_and_pipelines_with_their_networks_are_ready(t
     }
 
 
+def test_a_network_may_be_a_model_in_python(tmp_path: Path) -> None:
+    """Whatever its name: it is ready before the pipelines are looked at."""
+    pipeline(tmp_path, "cleanup", "painter")
+    pipeline(tmp_path, "painter", "")
+    assert sorted(repository.scan(tmp_path).ready) == ["cleanup", "painter"]
+
+
 def test_a_pipeline_may_do_without_its_fallback(tmp_path: Path) -> None:
     """A fallback is whole or none: a tier that lacks one network cannot take over."""
     for name in ("sdxl_unet", "sd15_vae_encoder"):

@@ -1,0 +1,33 @@
+"""A network's model.py that a test can make fail or dawdle: the onnxruntime backend behind a switch.
+
+The switch is a file beside it, which holds "full" (out of memory) or the seconds by which an execution is longer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+from nexus_backends.onnxruntime import model
+
+SWITCH = Path(__file__).resolve().parent / "switch"
+
+
+class TritonPythonModel(model.TritonPythonModel):
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"]) | {"default_model_filename": "model.onnx"}
+        super().initialize(args | {"model_config": json.dumps(config)})
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        word = SWITCH.read_text()
+        if word == "full":  # as onnxruntime words it
+            error = pb_utils.TritonError(
+                "CUDA failure 2: out of memory ; GPU=0 ; file=/onnxruntime_src/cuda_call.cc"
+            )
+            return [pb_utils.InferenceResponse(error=error) for _ in requests]
+        time.sleep(float(word))
+        responses: list[Any] = super().execute(requests)
+        return responses

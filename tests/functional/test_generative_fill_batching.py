@@ -1,0 +1,50 @@
+"""Fills that run at once: their steps share executions, a short one overtakes a long one, and nobody's changes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as grpc
+from nexus_client import Client, FillProgress
+
+from tests.functional.fills import PHOTO, PROMPT, SIZE, Meter, hole
+
+MASK = hole(*SIZE)
+
+
+def fill(client: Client, steps: int, seed: int = 42) -> npt.NDArray[np.uint8]:
+    """A fill of exactly `steps` calls of the UNet, UINT8 [400, 600, 3]."""
+    return np.asarray(client.generative_fill(PHOTO, MASK, PROMPT, steps=steps, strength=1.0, seed=seed).image)
+
+
+def test_the_steps_of_eight_fills_share_executions(
+    client: Client, triton: grpc.InferenceServerClient
+) -> None:
+    steps = [50, 4, 30, 50, 20, 50, 10, 40]
+    meter = Meter(triton)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: fill(client, number), steps))
+    work = meter.work()
+    assert work.calls == sum(steps)
+    # of the issue: a third of what one by one takes; the least possible, the longest fill's own steps, is a fifth
+    assert work.executions <= work.calls / 3
+
+
+def test_a_short_fill_overtakes_a_long_one(client: Client) -> None:
+    long = client.generative_fill_stream(PHOTO, MASK, PROMPT, steps=50, strength=1.0)
+    assert isinstance(next(long), FillProgress)  # under way
+    with ThreadPoolExecutor(2) as pool:
+        fills = {pool.submit(list, long): "long", pool.submit(fill, client, 4): "short"}
+        assert [fills[done] for done in as_completed(fills)] == ["short", "long"]
+
+
+def test_company_changes_no_pixel(client: Client) -> None:
+    """Not one bit: on a CPU the rows of a batch run one request after another."""
+    alone = fill(client, 6, seed=1)
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda seed: fill(client, 6, seed), [1, *range(2, 9)]))
+    np.testing.assert_array_equal(together[0], alone)
+    for other in together[1:]:  # another seed is another picture
+        assert (other != alone).any()

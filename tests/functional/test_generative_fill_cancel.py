@@ -1,0 +1,131 @@
+"""A fill whose caller has gone ends with the step under way, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tritonclient.grpc as grpc
+from nexus_client import Client, DeadlineExceeded, FillProgress
+from nexus_server.local import LocalServer
+
+from tests.functional.fills import DAWDLE_S, PHOTO, PROMPT, SIZE, Meter, Switches, hole
+from tests.functional.helpers import processes
+
+MASK = hole(*SIZE)
+STEPS = 50
+LAST_READ = 3  # the step after which the caller goes
+
+WARM_UP = 32
+# A fill that stayed would hold the decoded photo, its PNG and its latents, 1 MB, and a hundred of them 100 MB; what
+# glibc's and onnxruntime's arenas take and give back with the chance of who meets whom is a tenth of that.
+MEMORY_TOLERANCE = 20 * 2**20
+
+# A caller in a process of its own, which says when it has read a step.
+CALLER = """
+import sys
+import time
+import numpy as np
+from nexus_client import Client
+mask = np.zeros((400, 600), bool)
+mask[100:200, 100:200] = True
+for event in Client(sys.argv[1]).generative_fill_stream(sys.argv[2], mask, "a cat", steps=50, strength=1.0):
+    print(event.step, flush=True)
+"""
+
+
+@pytest.fixture
+def slow(faulty_server: LocalServer, switches: Switches) -> Iterator[Client]:
+    """A client of a server whose UNet takes long enough for a word to arrive within a step."""
+    with switches.slow(), Client(faulty_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def meter(faulty_server: LocalServer) -> Iterator[Meter]:
+    with contextlib.closing(grpc.InferenceServerClient(faulty_server.url)) as triton:
+        yield Meter(triton)
+
+
+def events(client: Client, **options: Any) -> Any:
+    return client.generative_fill_stream(PHOTO, MASK, PROMPT, steps=STEPS, strength=1.0, **options)
+
+
+def read(stream: Any) -> None:
+    """The first LAST_READ steps."""
+    for step in range(1, LAST_READ + 1):
+        event = next(stream)
+        assert isinstance(event, FillProgress)
+        assert event.step == step
+
+
+def test_a_cancelled_fill_ends_with_its_step(slow: Client, meter: Meter, switches: Switches) -> None:
+    """And whoever shares its executions goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        neighbour = pool.submit(
+            slow.generative_fill, PHOTO, MASK, PROMPT, steps=LAST_READ + 4, strength=1.0, seed=3
+        )
+        with closing(events(slow)) as stream:
+            read(stream)
+        image = neighbour.result().image
+    # the neighbour's own calls, and those of the cancelled up to the one that was under way
+    assert meter.settled().calls <= LAST_READ + 4 + LAST_READ + 1
+    with switches.fast():
+        again = slow.generative_fill(PHOTO, MASK, PROMPT, steps=LAST_READ + 4, strength=1.0, seed=3)
+    assert again.image.tobytes() == image.tobytes()
+
+
+def test_a_deadline_ends_the_fill(slow: Client, meter: Meter) -> None:
+    timeout = 4.5 * DAWDLE_S
+    with pytest.raises(DeadlineExceeded):
+        list(events(slow, timeout=timeout))
+    # no more steps than fit, and the one under way
+    assert meter.settled().calls <= timeout / DAWDLE_S + 1
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_caller_that_dies_ends_its_fill(meter: Meter, faulty_server: LocalServer) -> None:
+    command = [sys.executable, "-c", CALLER, faulty_server.url, str(PHOTO)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        for step in range(1, LAST_READ + 1):
+            assert caller.stdout.readline() == f"{step}\n"
+        caller.kill()
+    assert meter.settled().calls <= LAST_READ + 1
+
+
+def test_a_hundred_cancelled_fills_leave_nothing(client: Client, server: LocalServer) -> None:
+    """Neither in memory nor in shared memory, once the first of them have shown how much is kept for good."""
+
+    def cancel(step: int) -> None:
+        with closing(events(client)) as stream:
+            for _ in range(1 + step % 5):
+                next(stream)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(cancel, range(WARM_UP)))
+        memory, shared = used_bytes(server)
+        list(pool.map(cancel, range(100)))
+    memory_after, shared_after = used_bytes(server)
+    assert memory_after - memory < MEMORY_TOLERANCE
+    assert shared_after == shared
+
+
+def used_bytes(server: LocalServer) -> tuple[int, int]:
+    """The memory of tritonserver's and the fill's stubs' own, and the server's shared memory."""
+    time.sleep(1)  # the last of the cancelled end their step
+    private = 0
+    for process in processes(server)[1:]:
+        command = " ".join(process.cmdline())
+        if "bin/tritonserver" in command or "sdxl" in command or "generative_fill" in command:
+            private += process.memory_full_info().uss
+    regions = Path("/dev/shm").glob(f"nexus_{server.process.pid}_*")
+    return private, sum(region.stat().st_blocks * 512 for region in regions)
