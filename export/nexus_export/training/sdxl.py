@@ -132,7 +132,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-unet", type=int, default=256)
     parser.add_argument("--fresh", type=int, default=64, help="new examples a step of the second stage")
     parser.add_argument("--pool", type=int, default=65536, help="examples kept as latents")
-    parser.add_argument("--rate-vae", type=float, default=8e-4)
+    parser.add_argument("--rate-vae", type=float, default=6e-4)
     parser.add_argument("--rate-unet", type=float, default=6e-4)
     parser.add_argument("--save-seconds", type=float, default=120.0)
     parser.add_argument("--compile", action="store_true", help="torch.compile: a minute first, then faster")

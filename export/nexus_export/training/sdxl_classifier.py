@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nexus_export.training.sdxl_captions import SHAPES, draw_object
 from nexus_export.training.sdxl_data import place
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_photos import PhotoCrops
 
 SIDE = 64
@@ -74,7 +75,7 @@ def rendered(photos: PhotoCrops, count: int, seed: int, step: int) -> tuple[Tens
     wishes = [draw_object(rng) for _ in range(count)]
     pictures, field = place(rng, wishes, photos.crops(rng, count))
     blurred = F.avg_pool2d(pictures, 3, 1, 1)
-    share = torch.from_numpy(rng.random((count, 1, 1, 1)).astype(np.float32)).to(photos.device)
+    share = sent(rng.random((count, 1, 1, 1)), photos.device)
     pictures = pictures + (blurred - pictures) * share
-    labels = torch.tensor([wish.shape for wish in wishes], device=photos.device)
+    labels = sent([wish.shape for wish in wishes], photos.device)
     return cut_out(pictures, (field < 0).float()[:, None]), labels

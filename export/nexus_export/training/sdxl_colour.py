@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus_export.training.sdxl_captions import COLOURS
 
 Float = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nexus_export.training.sdxl_captions import SCENES, Wish, draw_wish
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_masks import anywhere, region
 from nexus_export.training.sdxl_photos import PhotoCrops
 from nexus_export.training.sdxl_render import Objects, render
@@ -51,7 +52,7 @@ def _set_scenes(
         rows = [row for row, wish in enumerate(wishes) if wish.scene == scene]
         if not rows:
             continue
-        index = torch.tensor(rows, device=images.device)
+        index = sent(rows, images.device)
         painted = paint_scene(name, len(rows), generator)
         for place_in_batch, row in enumerate(rows):
             if wishes[row].shape < 0 and rng.random() < 0.6:
@@ -75,9 +76,9 @@ def _mask_fields(rng: np.random.Generator, objects: Objects) -> Tensor:
     """The object's own outline widened, or a box or blob about it."""
     count = len(objects.radii)
     around = region(rng, objects.centres, objects.radii, (1.06, 1.55))
-    widened = torch.from_numpy(rng.uniform(5, 26, (count, 1, 1)).astype(np.float32)).to(around.device)
+    widened = sent(rng.uniform(5, 26, (count, 1, 1)), around.device)
     outline = torch.minimum(objects.distance - widened, 20 * (0.12 - objects.shadow) + 2)
-    chosen = torch.from_numpy(rng.random(count) < 0.25).to(around.device)[:, None, None]
+    chosen = sent(rng.random(count) < 0.25, around.device)[:, None, None]
     return torch.minimum(torch.where(chosen, outline, around), objects.distance - 3)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_networks import SCHEDULER, TIME_IDS, Networks, encode_text
 from nexus_export.training.sdxl_pool import Examples, Pool
 from nexus_export.training.sdxl_progress import Budget, MovingAverage, learning_rate, load, save
@@ -42,7 +43,7 @@ def predict(
     unet: Callable[..., tuple[Tensor]], sample: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor
 ) -> Tensor:
     """The predicted noise [n, 4, h, w] of a 9-channel sample."""
-    time_ids = torch.tensor([TIME_IDS], dtype=torch.float32, device=sample.device).expand(len(sample), -1)
+    time_ids = sent([TIME_IDS], sample.device).float().expand(len(sample), -1)
     added = {"text_embeds": pooled, "time_ids": time_ids}
     return unet(sample, timestep, context, added_cond_kwargs=added, return_dict=False)[0]
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_photos import SIDE
 
 
@@ -23,7 +24,7 @@ def region(rng: np.random.Generator, centres: Tensor, radii: Tensor, slack: tupl
     """
     count, device = len(radii), radii.device
     numbers = rng.random((count, 12)).astype(np.float32)
-    n = torch.from_numpy(numbers).to(device)[:, :, None, None]
+    n = sent(numbers, device)[:, :, None, None]
     y, x = _grid(device)
     low, high = slack
     extent = radii[:, None, None] * (low + (high - low) * n[:, 0])
@@ -43,7 +44,7 @@ def strokes(rng: np.random.Generator, count: int, device: torch.device) -> Tenso
     """A few thick joined strokes anywhere."""
     y, x = _grid(device)
     field = torch.full((count, SIDE, SIDE), 1e3, device=device)
-    n = torch.from_numpy(rng.random((count, 4, 3)).astype(np.float32)).to(device)[..., None, None]
+    n = sent(rng.random((count, 4, 3)), device)[..., None, None]
     for start, end in ((0, 1), (1, 2), (2, 3)):
         ax, ay = n[:, start, 0] * SIDE, n[:, start, 1] * SIDE
         ex, ey = n[:, end, 0] * SIDE - ax, n[:, end, 1] * SIDE - ay
@@ -55,8 +56,8 @@ def strokes(rng: np.random.Generator, count: int, device: torch.device) -> Tenso
 
 def anywhere(rng: np.random.Generator, count: int, device: torch.device) -> Tensor:
     """Boxes, blobs and strokes of 1 to about 40 % of the picture."""
-    centres = torch.from_numpy(rng.uniform(40, SIDE - 40, (count, 2)).astype(np.float32)).to(device)
-    radii = torch.from_numpy(rng.uniform(20, 80, count).astype(np.float32)).to(device)
+    centres = sent(rng.uniform(40, SIDE - 40, (count, 2)), device)
+    radii = sent(rng.uniform(20, 80, count), device)
     field = region(rng, centres, radii, (1.0, 1.4))
-    chosen = torch.from_numpy(rng.random(count) < 0.3).to(device)[:, None, None]
+    chosen = sent(rng.random(count) < 0.3, device)[:, None, None]
     return torch.where(chosen, strokes(rng, count, device), field)

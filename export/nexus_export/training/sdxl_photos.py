@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nexus_export.training.lama_photos import Photo
+from nexus_export.training.sdxl_device import sent
 
 SIDE = 256
 """Side of a crop, pixels: the compact network's native side."""
@@ -39,8 +40,8 @@ class PhotoCrops:
         mirror = rng.random(count) < 0.5
         base = np.asarray(self.offsets)[level] + tile * side**2
         numbers = np.stack([start[0], start[1], window, mirror, side]).astype(np.float32)
-        y0, x0, span, flip, width = torch.from_numpy(numbers).to(self.device)[..., None]
-        origin = torch.from_numpy(base).to(self.device)[:, None, None]
+        y0, x0, span, flip, width = sent(numbers, self.device)[..., None]
+        origin = sent(base, self.device)[:, None, None]
         steps = torch.linspace(0, 1, SIDE, device=self.device)
         y = y0 + steps * span
         x = x0 + torch.where(flip > 0, 1 - steps, steps) * span
@@ -64,7 +65,7 @@ class PhotoCrops:
             ],
             axis=1,
         ).astype(np.float32)
-        changes = torch.from_numpy(numbers).to(self.device)[:, :, None, None]
+        changes = sent(numbers, self.device)[:, :, None, None]
         gains, contrast, saturation, shift = changes[:, :3], changes[:, 3:4], changes[:, 4:5], changes[:, 5:]
         grey = crop.mean(1, keepdim=True)
         crop = (grey + (crop - grey) * saturation) * gains

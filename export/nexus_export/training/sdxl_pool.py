@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nexus_export.training.sdxl_data import make_pictures, to_latent_mask
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_networks import LATENT_SIDE, latents
 from nexus_export.training.sdxl_photos import PhotoCrops
 from nexus_export.training.sdxl_tokenizer import LENGTH, Vocabulary
@@ -64,7 +65,7 @@ class Pool:
             whole, known = self.encode(both).float().mul(self.scale).chunk(2)
         rows = (torch.arange(count, device=both.device) + self.made) % self.size
         self.values[rows] = torch.cat([whole, to_latent_mask(pictures.masks), known], 1).to(self.values.dtype)
-        ids = torch.from_numpy(self.vocabulary.encode(pictures.captions)).to(both.device)
+        ids = sent(self.vocabulary.encode(pictures.captions), both.device)
         self.ids[:, rows] = ids
         self.made += count
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nexus_export.training.sdxl_captions import COLOURS, MATERIALS, SHAPES, Wish
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_photos import SIDE
 from nexus_export.training.sdxl_shapes import DRAW, FLAT, RANDOMS, Surface
 
@@ -37,7 +38,7 @@ def render(rng: np.random.Generator, wishes: list[Wish], light: Tensor) -> Objec
     numbers = np.concatenate(
         [centre, radius[:, None], turn[:, None], rng.random((count, RANDOMS + 8))], axis=1
     ).astype(np.float32)
-    p = torch.from_numpy(numbers).to(device)[:, :, None, None]
+    p = sent(numbers, device)[:, :, None, None]
     axis = torch.arange(SIDE, device=device, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     dx, dy = (x - p[:, 0]) / p[:, 2], (y - p[:, 1]) / p[:, 2]
@@ -46,11 +47,11 @@ def render(rng: np.random.Generator, wishes: list[Wish], light: Tensor) -> Objec
     surface = _surfaces(names, u, v, p[:, 4 : 4 + RANDOMS])
     extra = p[:, 4 + RANDOMS :]
     sun = _sun(extra, cos, sin)
-    base = torch.tensor([list(COLOURS.values())[wish.colour] for wish in wishes], dtype=torch.float32)
-    colour = _shade(surface, base.to(device)[:, :, None, None] / 255, wishes, sun, extra)
+    base = sent([list(COLOURS.values())[wish.colour] for wish in wishes], device)
+    colour = _shade(surface, base[:, :, None, None] / 255, wishes, sun, extra)
     colour *= (0.78 + 0.4 * light)[:, None, None, None].clamp(0.7, 1.08)
     distance = surface.distance * p[:, 2]
-    flat = torch.tensor([name in FLAT for name in names], device=device)[:, None, None]
+    flat = sent([name in FLAT for name in names], device)[:, None, None]
     ground = torch.exp(-((dx - 0.18 * extra[:, 0] + 0.09) ** 2 + ((dy - 0.86) / 0.24) ** 2) * 1.6)
     halo = (1 - distance / (0.22 * p[:, 2])).clamp(0, 1) ** 2
     shadow = torch.where(flat, 0.35 * halo, 0.6 * ground.clamp(0, 1))
@@ -63,10 +64,10 @@ def _surfaces(names: list[str], u: Tensor, v: Tensor, random: Tensor) -> Surface
     order: list[int] = []
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        index = torch.tensor(rows, device=u.device)
+        index = sent(rows, u.device)
         parts.append(DRAW[name](u[index], v[index], random[index]))
         order += rows
-    back = torch.tensor(np.argsort(order), device=u.device)
+    back = sent(np.argsort(order), u.device)
 
     def together(values: list[Tensor]) -> Tensor:
         return torch.cat(values)[back]
@@ -90,7 +91,7 @@ def _sun(extra: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tenso
 def _shade(
     surface: Surface, base: Tensor, wishes: list[Wish], sun: tuple[Tensor, Tensor, Tensor], extra: Tensor
 ) -> Tensor:
-    material = torch.tensor([wish.material for wish in wishes], device=base.device)[:, None, None]
+    material = sent([wish.material for wish in wishes], base.device)[:, None, None]
     shiny, matte = material == MATERIALS.index("shiny"), material == MATERIALS.index("matte")
     s, t = surface.texture
     s, t = s + extra[:, 2], t + extra[:, 3]
@@ -106,7 +107,7 @@ def _shade(
     grain = 0.86 + 0.14 * ((s + 0.12 * (t * 2.3 + 6 * extra[:, 5]).sin()) * 26 + (s * 7).sin()).sin()
     grain = torch.where(material == MATERIALS.index("wooden"), grain, 1.0)
     colour = (base + (second - base) * pattern) * (surface.detail * grain)[:, None]
-    gold = torch.tensor([0.93, 0.72, 0.2], device=base.device)[None, :, None, None]
+    gold = sent([0.93, 0.72, 0.2], base.device)[None, :, None, None]
     # A yellow centre would vanish in a yellow flower.
     gold = torch.where((base[:, :1] > 0.8) & (base[:, 1:2] > 0.7) & (base[:, 2:] < 0.4), 0.4 * gold, gold)
     colour = colour + (gold - colour) * surface.accent[:, None]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_photos import SIDE
 
 
@@ -39,7 +40,7 @@ class Noise:
 
     def colour(self, red: float, green: float, blue: float, spread: float = 0.05) -> Tensor:
         """[count, 3, 1, 1]: the colour (0 to 1) with some variation."""
-        base = torch.tensor([red, green, blue], device=self.device)[None, :, None, None]
+        base = sent([red, green, blue], self.device)[None, :, None, None]
         return base * self.uniform(1 - 2 * spread, 1 + 2 * spread) + self.uniform(-spread, spread, 3)
 
 
