@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from nexus_server.processes import StubWatch
-from nexus_server.repository import networks_of
+from nexus_server.repository import networks_of, value_of
 
 # A model is hung when a probe of it is unanswered and none of its processes works for so long.
 HANG_S = 30
@@ -41,7 +41,8 @@ class Prober:
 
     A pipeline gets empty inputs: that its own code answers INVALID_ARGUMENT shows that it runs. A network gets
     zeros. A model with a response cache gets none: its second probe would be answered by the cache, and a new image
-    each time would cost more than the probe is worth. Pipelines come before networks, whose work would otherwise
+    each time would cost more than the probe is worth. Nor does one whose parameter `probe` is "off", because only its
+    artifact knows the shapes that it takes. Pipelines come before networks, whose work would otherwise
     pass for the pipelines' own.
     """
 
@@ -50,7 +51,7 @@ class Prober:
     ) -> None:
         self._client = client
         self._watch = watch
-        probed = {name: config for name, config in models.items() if not config.response_cache.enable}
+        probed = {name: config for name, config in models.items() if _can_be_probed(config)}
         self._pipelines = {name: config for name, config in probed.items() if config.backend == "python"}
         self._networks = {name: config for name, config in probed.items() if config.backend != "python"}
         self._answered: dict[str, int | None] = {}
@@ -147,6 +148,10 @@ class Prober:
     async def _count(self, name: str) -> int:
         statistics = await self._client.get_inference_statistics(name, client_timeout=STATISTICS_TIMEOUT_S)
         return int(statistics.model_stats[0].inference_stats.success.count)
+
+
+def _can_be_probed(config: ModelConfig) -> bool:
+    return not config.response_cache.enable and value_of(config, "probe") != "off"
 
 
 def probe_inputs(config: ModelConfig) -> list[grpc.InferInput]:

@@ -69,8 +69,13 @@ def scan(folder: Path) -> Repository:
 
 def networks_of(config: ModelConfig, parameter: str = "networks") -> list[str]:
     """The networks that a pipeline calls, as its parameter `networks` or FALLBACK lists them; none for a network."""
+    return value_of(config, parameter).split()
+
+
+def value_of(config: ModelConfig, parameter: str) -> str:
+    """The text of a config's parameter; "" where there is none."""
     # Reading an absent key of a protobuf map would put it there, and so into what Triton is given.
-    return config.parameters[parameter].string_value.split() if parameter in config.parameters else []
+    return str(config.parameters[parameter].string_value) if parameter in config.parameters else ""
 
 
 def assemble(folder: Path, models: dict[str, ModelConfig], into: Path) -> Path:
