@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from nexus_client import Client, FillProgress, OutOfMemory
+from nexus_client import Client, FillProgress, GenerativeFill, OutOfMemory
 from nexus_server.local import LocalServer
 
 from tests.functional.fills import COOL_DOWN_S, PHOTO, PROMPT, SIZE, TIERS, Switches, hole
@@ -52,6 +52,7 @@ def test_sd15_takes_over_and_sdxl_comes_back(
     with switches.full("sdxl"):
         *steps, fill = faulty.generative_fill_stream(PHOTO, MASK, PROMPT, steps=4, strength=1.0)
         assert [event.step for event in steps if isinstance(event, FillProgress)] == [1, 2, 3, 4]
+        assert isinstance(fill, GenerativeFill)
         assert (fill.model, fill.image.size) == ("sd15", SIZE)
         assert FALLEN_BACK in fill.notices
         assert painter(faulty) == ("sd15", True)  # left out, not tried
@@ -74,6 +75,7 @@ def test_memory_that_runs_out_midway_begins_the_fill_anew(faulty: Client, switch
     seen = [event.step for event in [*begun, *others] if isinstance(event, FillProgress)]
     # SDXL may have begun its third step before the fault
     assert seen in ([1, 2, 1, 2, 3, 4], [1, 2, 3, 1, 2, 3, 4])
+    assert isinstance(fill, GenerativeFill)
     assert (fill.model, FALLEN_BACK in fill.notices) == ("sd15", True)
     recover(faulty)
 
