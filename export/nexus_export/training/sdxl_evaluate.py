@@ -221,7 +221,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     high = paint_all(networks, vocabulary, some, prompts[few], arguments.steps, 7.5)
     change = ((low - high).abs() * masks[few]).sum((1, 2, 3)) / (3 * masks[few].sum((1, 2, 3)))
     figures["guidance_1_against_7.5_of_255"] = 255 * float(change.mean())
-    empty = paint_all(networks, vocabulary, cases[: 2 * BATCH], [""] * 2 * BATCH, arguments.steps, 1.0)
+    plain = cases[: 2 * BATCH]
+    empty = paint_all(networks, vocabulary, plain, [""] * len(plain), arguments.steps, 1.0)
     pairs = [
         (
             similarity_inside(fill, case.image, case.mask),
