@@ -13,6 +13,7 @@ from typing import Any
 import diffusers
 import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from nexus_export.clip_vocabulary import MERGES_SHA256, merges_sha256
@@ -75,15 +76,17 @@ class Checkpoint:
                 output_loading_info=True,
                 **options,
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0]
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError):
+            # The libraries' texts are for who calls them: long, and full of options that are not ours.
             raise CheckpointError(
-                f"the weights of {component} in {self.name} cannot be loaded ({reason}); fetch them again."
+                f"the weights of {component} in {self.name} are missing, damaged or not its configuration's; "
+                "fetch the checkpoint again."
             ) from None
         model, info = loaded
         if info["missing_keys"]:
             raise CheckpointError(
-                f"the weights of {component} in {self.name} lack {min(info['missing_keys'])}; fetch them again."
+                f"the weights of {component} in {self.name} lack {min(info['missing_keys'])}; "
+                "fetch the checkpoint again."
             )
         return model.float().eval()
 

@@ -36,6 +36,15 @@ class _ClipLayers(nn.Module):
         return penultimate, hidden
 
 
+def _of_open_width(tensor: Tensor) -> Tensor:
+    """The tensor itself [B,...,d], cut off far behind its end: engines then cannot tell how wide it is.
+
+    Triton wants an output's dims in the config to be those that the engine reports, and one config serves
+    checkpoints of every width.
+    """
+    return tensor[..., : tensor.shape[0] * (1 << 20)]
+
+
 class SdxlTextEncoder(nn.Module):
     """Both text encoders of SDXL, as `StableDiffusionXLInpaintPipeline.encode_prompt` uses them."""
 
@@ -64,7 +73,8 @@ class SdxlTextEncoder(nn.Module):
         end = (input_ids_2 if legacy else (input_ids_2 == model.eos_token_id).int()).argmax(dim=1)
         last = model.final_layer_norm(last)
         at_end = last.gather(1, end[:, None, None].expand(-1, 1, last.shape[2]))[:, 0]
-        return torch.cat([first, second], dim=2), self.text_encoder_2.text_projection(at_end)
+        context = torch.cat([first, second], dim=2)
+        return _of_open_width(context), _of_open_width(self.text_encoder_2.text_projection(at_end))
 
 
 class Sd15TextEncoder(nn.Module):
@@ -78,8 +88,7 @@ class Sd15TextEncoder(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """Encode INT32 [B,77] to context FP32 [B,77,d]: the last hidden states after the final norm."""
         _, last = self._layers(self.text_encoder, input_ids)
-        normed: Tensor = self.text_encoder.final_layer_norm(last)
-        return normed
+        return _of_open_width(self.text_encoder.final_layer_norm(last))
 
 
 class VaeEncoder(nn.Module):

@@ -41,5 +41,5 @@ def write_fill_files(repository: Path, tier: str, facts: str, cache: Path, repor
 def _holds_merges(path: Path) -> bool:
     if not path.is_file():
         return False
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    lines = path.read_bytes().decode(errors="replace").rstrip("\n").split("\n")
     return clip_vocabulary.merges_sha256(lines[1:]) == clip_vocabulary.MERGES_SHA256

@@ -87,7 +87,7 @@ def export_template(network: LamaNetwork) -> onnx.ModelProto:
         "mask": torch.zeros(1, 64, 96, 1, dtype=torch.uint8),
     }
     axes = {0: "batch", 1: "height", 2: "width"}
-    dynamic_axes = {name: axes for name in ("image", "mask", "filled")}
+    dynamic_axes = dict.fromkeys(("image", "mask", "filled"), axes)
     return torchscript.export_template(network, inputs, ("filled",), dynamic_axes)
 
 

@@ -1,14 +1,19 @@
 """Built networks and real photos for the export tests; files are downloaded once, into build/cache."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
 from nexus_export import networks
+from nexus_export.clip_vocabulary import read_published
 from nexus_export.sam_encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
-from nexus_export.sources import MOBILE_SAM_ENCODER, PinnedFile, fetch
+from nexus_export.sources import CLIP_VOCABULARY, MOBILE_SAM_ENCODER, PinnedFile, fetch
+from nexus_export.tiny_checkpoint import write_tiny_checkpoint
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,6 +39,35 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return path if path.is_file() else networks.build(network, repository, CACHE, lambda _: None)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(
+    published: Callable[[PinnedFile], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of the tiny checkpoint of a tier, "sdxl" or "sd15"; not to be written to."""
+
+    @lru_cache
+    def write(tier: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"tiny_{tier}")
+        write_tiny_checkpoint(tier, folder, read_published(published(CLIP_VOCABULARY)))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
+    """diffusers' own inpainting pipeline on the tiny checkpoint of a tier."""
+
+    @lru_cache
+    def load(tier: str) -> Any:
+        kind = StableDiffusionXLInpaintPipeline if tier == "sdxl" else StableDiffusionInpaintPipeline
+        pipeline = kind.from_pretrained(str(tiny_checkpoint(tier)))
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from nexus_export import networks
 from nexus_export.errors import BuildError
-from nexus_export.networks import NETWORKS, State, build, choose, state
+from nexus_export.networks import GROUPS, NETWORKS, State, build, choose, groups_of, state
 from nexus_export.sources import U2NETP, PinnedFile
 from typer.testing import CliRunner
 
@@ -85,6 +85,9 @@ def test_weights_that_are_not_installed_are_named(tmp_path: Path) -> None:
 def test_no_name_and_all_choose_everything() -> None:
     assert choose([]) == choose(["all"]) == list(NETWORKS.values())
     assert [network.name for network in choose(["u2net", "sam_encoder"])] == ["sam_encoder", "u2net"]
+    sdxl = choose(["sdxl", "sdxl_unet"])
+    assert [network.name for network in sdxl] == list(GROUPS["sdxl"])
+    assert groups_of(choose(["lama", "sd15_unet"])) == ["sd15"]
     with pytest.raises(BuildError, match="no network 'unet'; choose from sam_encoder, "):
         choose(["unet"])
 
@@ -113,5 +116,6 @@ def test_command_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         main()
     # Python prints a text as exit code to stderr and exits with 1.
     assert caught.value.code == (
-        f"nexus-export: there is no network 'unet'; choose from {', '.join(networks.NETWORKS)} or all."
+        f"nexus-export: there is no network 'unet'; choose from "
+        f"{', '.join([*networks.NETWORKS, *networks.GROUPS])} or all."
     )

@@ -1,0 +1,144 @@
+"""Building a tier from a checkpoint: all of it or nothing, and safe from the default build afterwards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from nexus_export import checkpoint_build, cli, writing
+from nexus_export.errors import BuildError, CheckpointError
+from nexus_export.networks import GROUPS, NETWORKS, State, artifact, state
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+CACHE = Path(__file__).parents[2] / "build" / "cache"
+TIER = "sd15"  # the faster one
+Tiny = Callable[[str], Path]
+
+
+def _run(*arguments: str) -> str:
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
+def _files(repository: Path) -> list[str]:
+    return sorted(str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file())
+
+
+NETWORK_FILES = [f"{name}/1/model.onnx" for name in sorted(GROUPS[TIER])]
+
+
+def test_the_command_builds_what_the_default_does_not_touch(tiny_checkpoint: Tiny, tmp_path: Path) -> None:
+    out = str(tmp_path)
+    built = _run(
+        "build", TIER, "--checkpoint", str(tiny_checkpoint(TIER)), "--out", out, "--cache", str(CACHE)
+    )
+    assert "built from" in built
+    assert _files(tmp_path) == ["generative_fill/1/merges.txt", "generative_fill/1/sd15.json", *NETWORK_FILES]
+    facts = json.loads((tmp_path / "generative_fill/1/sd15.json").read_text())
+    assert facts.keys() == {"side", "latent_rgb", "random_weights"}
+    assert (facts["side"], np.shape(facts["latent_rgb"]), facts["random_weights"]) == (256, (5, 3), True)
+    merges = (tmp_path / "generative_fill/1/merges.txt").read_text().splitlines()
+    assert (merges[0], merges[1], len(merges)) == ("#version: 0.2", "i n", 48_895)
+    assert {state(NETWORKS[name], tmp_path) for name in GROUPS[TIER]} == {State.CHECKPOINT}
+    before = (tmp_path / NETWORK_FILES[0]).read_bytes()
+    assert (
+        _run("build", TIER, "--out", out, "--cache", str(CACHE)).count(
+            "from a checkpoint, left alone (remove "
+        )
+        == 4
+    )
+    assert (tmp_path / NETWORK_FILES[0]).read_bytes() == before
+    assert _run("list", "--out", out).count("the checkpoint's") == 4
+
+
+def test_a_trained_checkpoint_is_not_called_random(tiny_checkpoint: Tiny, tmp_path: Path) -> None:
+    for path in tiny_checkpoint(TIER).iterdir():
+        if path.name != "RANDOM_WEIGHTS":
+            (tmp_path / path.name).symlink_to(path)
+    from nexus_export.diffusion_checkpoint import open_checkpoint
+
+    assert not checkpoint_build.tier_facts(open_checkpoint(str(tmp_path), TIER)).random_weights
+
+
+def test_large_weights_lie_beside_the_graph(
+    tiny_checkpoint: Tiny, artifact: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "INLINE_BYTES", 1_000_000)
+    checkpoint_build.build_checkpoint(TIER, str(tiny_checkpoint(TIER)), tmp_path, CACHE, lambda _: None)
+    folder = tmp_path / "sd15_unet" / "1"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert (folder / "model.onnx").stat().st_size < 1_000_000
+    inline = onnx.load(str(artifact("sd15_unet"))).graph.initializer
+    beside = onnx.load(str(folder / "model.onnx")).graph.initializer
+    for one, other in zip(inline, beside, strict=True):
+        assert np.array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
+    offsets = [
+        int(entry.value)
+        for tensor in onnx.load(str(folder / "model.onnx"), load_external_data=False).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "offset"
+    ]
+    # A page each, as mapping the file into memory needs.
+    assert len(set(offsets)) == len(inline)
+    assert all(offset % 4096 == 0 for offset in offsets)
+    onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    # What is small again leaves no data behind.
+    monkeypatch.undo()
+    checkpoint_build.build_checkpoint(TIER, str(tiny_checkpoint(TIER)), tmp_path, CACHE, lambda _: None)
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("fault", [CheckpointError("damaged"), BuildError("the disk is full")])
+def test_a_fault_half_way_leaves_the_old_set(
+    fault: Exception, tiny_checkpoint: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in GROUPS[TIER]:
+        path = artifact(NETWORKS[name], tmp_path)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"old")
+    stage = writing.stage_network
+
+    def fail_at_the_third(*arguments: Any) -> None:
+        stage(*arguments)
+        if len([path for path in _files(tmp_path) if path.endswith(".part")]) == 3:
+            raise fault
+
+    monkeypatch.setattr(checkpoint_build, "stage_network", fail_at_the_third)
+    with pytest.raises(type(fault)):
+        checkpoint_build.build_checkpoint(TIER, str(tiny_checkpoint(TIER)), tmp_path, CACHE, lambda _: None)
+    assert _files(tmp_path) == NETWORK_FILES
+    assert {(tmp_path / name).read_bytes() for name in NETWORK_FILES} == {b"old"}
+
+
+def test_make_tiny_writes_a_checkpoint(tmp_path: Path, tiny_checkpoint: Tiny) -> None:
+    assert "random weights" in _run("make-tiny", "sd15", str(tmp_path / "tiny"), "--cache", str(CACHE))
+    assert _files(tmp_path / "tiny") == _files(tiny_checkpoint("sd15"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["build", "--checkpoint", "x"], ["build", "lama", "--checkpoint", "x"], ["make-tiny", "u2net", "x"]],
+)
+def test_a_checkpoint_is_of_one_group(arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli.app, arguments)
+    assert str(done.exception) == "a checkpoint holds a whole group; name one of sdxl, sd15."
+
+
+def test_without_torch_the_command_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    # What Python does where a module is not installed.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("nexus_export.")]:
+        if name.split(".")[1] in {"checkpoint_build", "diffusion_export", "diffusion_modules"}:
+            monkeypatch.delitem(sys.modules, name)
+    done = CliRunner().invoke(cli.app, ["build", "sdxl", "--checkpoint", "x", "--out", str(tmp_path)])
+    assert "needs torch, which is not in this environment; run: pip install" in str(done.exception)

@@ -1,0 +1,185 @@
+"""Tiny checkpoints load in diffusers and come out the same every time; what could not be served is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import DiffusionPipeline
+from nexus_export.clip_vocabulary import read_published
+from nexus_export.diffusion_checkpoint import open_checkpoint
+from nexus_export.errors import CheckpointError
+from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
+from nexus_export.tiny_checkpoint import write_tiny_checkpoint
+
+Tiny = Callable[[str], Path]
+
+
+@pytest.fixture
+def copy(tiny_checkpoint: Tiny, tmp_path: Path) -> Path:
+    """SD 1.5's tiny checkpoint, to be spoilt."""
+    return Path(shutil.copytree(tiny_checkpoint("sd15"), tmp_path / "checkpoint"))
+
+
+def _change(path: Path, **values: Any) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | values))
+
+
+@pytest.mark.parametrize("tier", ["sdxl", "sd15"])
+def test_the_structure_is_the_real_one(tier: str, reference: Callable[[str], Any]) -> None:
+    # diffusers has loaded it whole, so every weight is there; what makes it SDXL or SD 1.5:
+    pipeline = reference(tier)
+    unet = pipeline.unet.config
+    assert unet.in_channels == 9
+    assert pipeline.vae_scale_factor == 8
+    assert pipeline.vae.config.scaling_factor == {"sdxl": 0.13025, "sd15": 0.18215}[tier]
+    assert pipeline.tokenizer("a red fox").input_ids == [49406, 320, 736, 3240, 49407]
+    if tier == "sdxl":
+        assert unet.down_block_types == ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"]
+        assert (unet.addition_embed_type, unet.use_linear_projection) == ("text_time", True)
+        assert pipeline.tokenizer_2.pad_token_id == 0
+    else:
+        assert unet.down_block_types == [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"]
+
+
+def test_it_is_the_same_every_time(
+    tiny_checkpoint: Tiny, published: Callable[[PinnedFile], Path], tmp_path: Path
+) -> None:
+    write_tiny_checkpoint("sdxl", tmp_path, read_published(published(CLIP_VOCABULARY)))
+    first = tiny_checkpoint("sdxl")
+    names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert len(names) >= 19
+    for name in names:
+        assert (first / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_a_folder_or_name_that_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is no checkpoint in diffusers' format .* model_index.json"):
+        open_checkpoint(str(tmp_path), "sdxl")
+    with pytest.raises(CheckpointError, match="there is no folder nowhere; give one, or the id"):
+        open_checkpoint("nowhere", "sdxl")
+
+
+def test_a_hub_id_is_downloaded(tiny_checkpoint: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def download(name: str) -> str:
+        asked.append(name)
+        return str(tiny_checkpoint("sdxl"))
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    assert open_checkpoint("owner/checkpoint", "sdxl").folder == tiny_checkpoint("sdxl")
+    assert asked == ["owner/checkpoint"]
+
+
+def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(_: str) -> str:
+        raise ConnectionError("three lines\nof an\naddress")
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    with pytest.raises(
+        CheckpointError, match=r"could not be fetched from the hub \(ConnectionError\); check"
+    ):
+        open_checkpoint("owner/checkpoint", "sdxl")
+
+
+def test_the_other_tier(tiny_checkpoint: Tiny) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"of SD 1.5, not of SDXL; run: nexus-export build sd15 --checkpoint"
+    ):
+        open_checkpoint(str(tiny_checkpoint("sd15")), "sdxl")
+    with pytest.raises(CheckpointError, match=r"of SDXL, not of SD 1\.5"):
+        open_checkpoint(str(tiny_checkpoint("sdxl")), "sd15")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("unet/config.json", {"in_channels": 4}, "takes 4 channels where inpainting needs 9; use"),
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "v_prediction"},
+            "prediction_type v_prediction where generative fill samples with epsilon; use",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"beta_schedule": "linear"},
+            "beta_schedule linear where generative fill samples with scaled_linear; use",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"beta_end": 0.02},
+            "beta_end 0.02 where generative fill samples with 0.012; use",
+        ),
+        ("vae/config.json", {"shift_factor": 0.1}, "sets shift_factor, which generative fill does not know"),
+    ],
+)
+def test_what_was_trained_otherwise(copy: Path, file: str, values: dict[str, Any], message: str) -> None:
+    _change(copy / file, **values)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(str(copy), "sd15")
+
+
+def test_another_vocabulary(copy: Path) -> None:
+    merges = copy / "tokenizer" / "merges.txt"
+    merges.write_text(merges.read_text().replace("i n\nt h\n", "t h\ni n\n"))
+    with pytest.raises(CheckpointError, match=r"tokenizer of .* does not have CLIP's vocabulary; use"):
+        open_checkpoint(str(copy), "sd15")
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_the_vocabulary_in_the_newer_format(copy: Path, pairs: bool) -> None:
+    merges = (copy / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
+    stored: list[Any] = [merge.split() for merge in merges] if pairs else merges
+    (copy / "tokenizer" / "tokenizer.json").write_text(json.dumps({"model": {"merges": stored}}))
+    (copy / "tokenizer" / "merges.txt").unlink()
+    assert open_checkpoint(str(copy), "sd15").tier == "sd15"
+
+
+@pytest.mark.parametrize("file", ["unet/config.json", "scheduler/scheduler_config.json", "model_index.json"])
+def test_a_damaged_configuration(copy: Path, file: str) -> None:
+    (copy / file).write_text("{")
+    with pytest.raises(
+        CheckpointError, match=rf"no complete checkpoint .*{Path(file).name}\); fetch it again"
+    ):
+        open_checkpoint(str(copy), "sd15")
+
+
+@pytest.mark.parametrize("component", ["unet", "text_encoder", "vae"])
+def test_missing_or_damaged_weights(copy: Path, component: str) -> None:
+    checkpoint = open_checkpoint(str(copy), "sd15")
+    [weights] = (copy / component).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    for _ in range(2):
+        with pytest.raises(
+            CheckpointError, match=f"weights of {component} .* missing, damaged or .*; fetch"
+        ) as caught:
+            checkpoint.load(component)
+        assert "\n" not in str(caught.value)
+        weights.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("component", ["unet", "text_encoder", "vae"])
+def test_weights_of_another_configuration(copy: Path, component: str) -> None:
+    checkpoint = open_checkpoint(str(copy), "sd15")
+    layers = {"num_hidden_layers": 3} if component == "text_encoder" else {"layers_per_block": 3}
+    _change(copy / component / "config.json", **layers)
+    with pytest.raises(CheckpointError, match=f"weights of {component} in .* (lack|not its) .*; fetch"):
+        checkpoint.load(component)
+
+
+def test_weights_of_another_width(copy: Path) -> None:
+    checkpoint = open_checkpoint(str(copy), "sd15")
+    for component, values in {
+        "text_encoder": {"intermediate_size": 128},
+        "unet": {"cross_attention_dim": 64},
+    }.items():
+        _change(copy / component / "config.json", **values)
+        with pytest.raises(
+            CheckpointError, match=f"weights of {component} .* not its configuration's; fetch"
+        ):
+            checkpoint.load(component)

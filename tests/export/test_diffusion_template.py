@@ -1,0 +1,54 @@
+"""The committed tiny sets: today's torch code exports their templates, and numpy fills them as torch would."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from nexus_export.checkpoint_build import tier_facts
+from nexus_export.diffusion_checkpoint import open_checkpoint
+from nexus_export.diffusion_export import trace_tier
+from nexus_export.diffusion_template import export_tiny
+from nexus_export.networks import TEMPLATES, tiny_facts
+from onnx import numpy_helper
+
+TIERS = ("sdxl", "sd15")
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_same_graphs(tier: str, tiny_checkpoint: Callable[[str], Path]) -> None:
+    for path, exported in export_tiny(tier, tiny_checkpoint(tier)):
+        committed = onnx.load(str(path))
+        assert list(committed.graph.node) == list(exported.graph.node), path.name
+        assert list(committed.graph.initializer) == list(exported.graph.initializer), path.name
+        assert list(committed.graph.input) == list(exported.graph.input), path.name
+        assert list(committed.graph.output) == list(exported.graph.output), path.name
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_same_weights(
+    tier: str, tiny_checkpoint: Callable[[str], Path], artifact: Callable[[str], Path]
+) -> None:
+    # The same graph and the same weights: what torch would export is what is built without it.
+    for network in trace_tier(tier, open_checkpoint(str(tiny_checkpoint(tier)), tier).load):
+        state = network.module.state_dict()
+        built = onnx.load(str(artifact(network.name))).graph.initializer
+        assert len(built) > 30
+        for tensor in built:
+            assert np.array_equal(numpy_helper.to_array(tensor), state[tensor.name].numpy()), tensor.name
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_same_facts(tier: str, tiny_checkpoint: Callable[[str], Path]) -> None:
+    facts = json.loads(tiny_facts(tier))
+    expected = tier_facts(open_checkpoint(str(tiny_checkpoint(tier)), tier))
+    assert (facts["side"], facts["random_weights"]) == (expected.side, expected.random_weights) == (256, True)
+    # Colours of 256 levels, from convolutions that sum in another order on another machine.
+    assert np.abs(np.array(facts["latent_rgb"]) - expected.latent_rgb).max() <= 0.1
+
+
+def test_templates_are_small() -> None:
+    # What the repository allows itself for a graph.
+    assert all(path.stat().st_size <= 750_000 for path in TEMPLATES.glob("tiny_*.onnx"))
