@@ -10,11 +10,14 @@ import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from nexus_ensembles.departures import Departures
 from nexus_ensembles.errors import (
     BadInput,
     Cancelled,
@@ -68,18 +71,20 @@ class Rounds:
 class TritonNetworks:
     """Calls networks from within one request, one call at a time, by asynchronous BLS.
 
-    `rounds` is that of the request's execution, if it keeps one; `out_of_memory` is told the name of a network that
-    had no memory for a call.
+    `rounds` are those of the request's execution, and `departures` those of its process by network, where it has such;
+    `out_of_memory` is told the name of a network that had no memory for a call.
     """
 
     def __init__(
         self,
         request: Any,
         rounds: Rounds | None = None,
+        departures: Mapping[str, Departures] = MappingProxyType({}),
         out_of_memory: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._request = request
         self._rounds = rounds
+        self._departures = departures
         self._out_of_memory = out_of_memory
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
@@ -91,6 +96,11 @@ class TritonNetworks:
         """See `nexus_ensembles.networks.Networks`."""
         if self._rounds:
             await self._rounds.join()
+        departures = self._departures.get(network)
+        async with departures.together() if departures else nullcontext():
+            return await self._call(network, inputs)
+
+    async def _call(self, network: str, inputs: dict[str, Array]) -> dict[str, Array]:
         # A cancellation does not travel through BLS: the last moment to notice it is before the next call.
         if self._request.is_cancelled():
             raise Cancelled("the request was cancelled.")

@@ -13,6 +13,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from nexus_ensembles import data_urls
+from nexus_ensembles.departures import Departures
 from nexus_ensembles.errors import BadInput, Overloaded
 from nexus_ensembles.generative_fill import GenerativeFill, Progress, Result
 from nexus_ensembles.triton import Signature, TritonNetworks, failure
@@ -42,6 +43,7 @@ class StreamingPipeline:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._pipeline = GenerativeFill.load(folder, parameters)
         networks = f"{parameters['networks']} {parameters.get('fallback_networks', '')}".split()
+        self._departures = {network: Departures() for network in networks}
         self._metrics = FillMetrics(self._pipeline.left_out, networks)
         # A loop of our own. In Triton's, a request that ends at once, refused, races with the bookkeeping of its
         # coroutine, which then stays in memory and leaves an error in the log.
@@ -80,7 +82,9 @@ class StreamingPipeline:
         has_progress = inputs.pop("progress", False) or inputs.get("preview_every", 0) > 0
         as_text = data_urls.is_data_url(inputs["image"])
         inputs = {name: _readable(name, value) for name, value in inputs.items()}
-        networks = TritonNetworks(request, out_of_memory=self._metrics.out_of_memory)
+        networks = TritonNetworks(
+            request, departures=self._departures, out_of_memory=self._metrics.out_of_memory
+        )
         async with aclosing(self._pipeline.run(networks, **inputs)) as events:
             async for event in events:
                 if isinstance(event, Result):
