@@ -12,6 +12,7 @@ from nexus_export.diffusion_checkpoint import open_checkpoint
 from nexus_export.diffusion_export import trace_tier
 from nexus_export.networks import GROUPS, NETWORKS, TEMPLATES
 from nexus_export.sources import CLIP_VOCABULARY, fetch
+from nexus_export.template import shorten_names
 from nexus_export.tiny_checkpoint import write_tiny_checkpoint
 
 
@@ -20,7 +21,7 @@ def export_tiny(tier: str, folder: Path) -> Iterator[tuple[Path, onnx.ModelProto
     for network in trace_tier(tier, open_checkpoint(str(folder), tier).load):
         path = NETWORKS[network.name].weights
         assert isinstance(path, Path)
-        yield path, network.template()
+        yield path, shorten_names(network.template())
 
 
 def main() -> None:

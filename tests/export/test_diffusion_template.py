@@ -51,4 +51,4 @@ def test_the_same_facts(tier: str, tiny_checkpoint: Callable[[str], Path]) -> No
 
 def test_templates_are_small() -> None:
     # What the repository allows itself for a graph.
-    assert all(path.stat().st_size <= 750_000 for path in TEMPLATES.glob("tiny_*.onnx"))
+    assert all(path.stat().st_size <= 300_000 for path in TEMPLATES.glob("tiny_*.onnx"))

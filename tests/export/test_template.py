@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export.errors import TemplateError
-from nexus_export.template import fill, strip, weight_shapes
+from nexus_export.template import fill, shorten_names, strip, weight_shapes
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -70,6 +70,20 @@ def test_transposed_view_is_stored_in_its_own_order() -> None:
     view = np.ascontiguousarray(WEIGHTS["layer.weight"].T).T
     arrays = _arrays(fill(strip(_model()), {**WEIGHTS, "layer.weight": view}))
     assert np.array_equal(arrays["layer.weight"], WEIGHTS["layer.weight"])
+
+
+def test_short_names_keep_the_graph() -> None:
+    model = _model()
+    model.graph.node[0].name = "/layer/MatMul"
+    short = shorten_names(model)
+    wiring = [([*node.input], [*node.output], node.name) for node in short.graph.node]
+    assert wiring == [
+        (["x", "layer.weight"], ["0"], ""),
+        (["0", "layer.scale"], ["1"], ""),
+        (["1", "onnx::Add_5"], ["y"], ""),
+    ]
+    assert short.graph.initializer == model.graph.initializer
+    assert model.graph.node[0].output == ["a"]
 
 
 @pytest.mark.parametrize(
