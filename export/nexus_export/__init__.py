@@ -1,7 +1,7 @@
 """Checkpoints to networks: what builds the ONNX files that the model repository serves.
 
-Building a network of the compact profile needs numpy and onnx only; torch is needed to change a network's
-code, and is imported by no module that the `nexus-export` command loads.
+Building a network of the default profile needs numpy and onnx only. torch is needed to build from a checkpoint and to
+change a network's code; the `nexus-export` command imports it for a checkpoint alone.
 """
 
 from nexus_export.errors import BuildError, CheckpointError, ExportError, SourceError, TemplateError

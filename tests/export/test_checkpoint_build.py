@@ -1,6 +1,7 @@
 """Building a tier from a checkpoint: all of it or nothing, and safe from the default build afterwards."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from nexus_export import checkpoint_build, cli, writing
+from nexus_export.diffusion_checkpoint import open_checkpoint
 from nexus_export.errors import BuildError, CheckpointError
 from nexus_export.networks import GROUPS, NETWORKS, State, artifact, state
 from onnx import numpy_helper
@@ -61,8 +63,6 @@ def test_a_trained_checkpoint_is_not_called_random(tiny_checkpoint: Tiny, tmp_pa
     for path in tiny_checkpoint(TIER).iterdir():
         if path.name != "RANDOM_WEIGHTS":
             (tmp_path / path.name).symlink_to(path)
-    from nexus_export.diffusion_checkpoint import open_checkpoint
-
     assert not checkpoint_build.tier_facts(open_checkpoint(str(tmp_path), TIER)).random_weights
 
 
@@ -133,8 +133,6 @@ def test_a_checkpoint_is_of_one_group(arguments: list[str]) -> None:
 def test_without_torch_the_command_names_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     # What Python does where a module is not installed.
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("nexus_export.")]:
