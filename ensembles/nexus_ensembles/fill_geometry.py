@@ -211,7 +211,7 @@ def _feather(hole: Bool, width: float) -> Float32:
 def _over(fill: UInt8, weight: Float32, under: UInt8) -> UInt8:
     """Pixels [N, 3] of `fill` laid over opaque ones with FP32 [N] weights."""
     share = weight[:, None]
-    return np.rint(fill * share + under * (1 - share)).astype(np.uint8)
+    return np.asarray(np.rint(fill * share + under * (1 - share)), np.uint8)
 
 
 def _over_alpha(fill: UInt8, weight: Float32, under: UInt8) -> UInt8:
@@ -220,4 +220,4 @@ def _over_alpha(fill: UInt8, weight: Float32, under: UInt8) -> UInt8:
     left = (1 - share) * under[:, 3:] / np.float32(255)
     alpha = share + left
     colours = (fill * share + under[:, :3] * left) / alpha
-    return np.rint(np.hstack([colours, alpha * 255])).astype(np.uint8)
+    return np.asarray(np.rint(np.hstack([colours, alpha * 255])), np.uint8)

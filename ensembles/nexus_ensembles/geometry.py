@@ -109,7 +109,7 @@ def dilate(mask: Bool, size: int) -> Bool:
         return mask
     # Row by row of the kernel, each row's run grown out of the next shorter one. It equals cv2.dilate, whose
     # cost is the kernel's area for every pixel (12 megapixels by 255 x 255: half a minute, here a second).
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    kernel: Array = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     anchor = size // 2
     near = bounds(mask)
     near = Box(

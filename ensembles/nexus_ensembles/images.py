@@ -93,7 +93,7 @@ def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
         raise BadInput(f"the {what} selects nothing: it has no pixel brighter than half.")
     if selected.all():
         raise BadInput(f"the {what} covers the whole image, which leaves nothing to fill it from.")
-    return selected
+    return np.asarray(selected)
 
 
 def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.Image:

@@ -95,8 +95,8 @@ def ours(recorder: Recorder, tiny_checkpoint: Callable[[str], Path]) -> Run:
         )
 
         async def exhaust() -> None:
-            files = {"image": _png(photo), "mask": _png(mask)}
-            async for _ in fill.run(recorder, **files, **PROMPTS, steps=STEPS, seed=SEED, **options):
+            request = {"image": _png(photo), "mask": _png(mask), **PROMPTS, "steps": STEPS, "seed": SEED}
+            async for _ in fill.run(recorder, **{**request, **options}):
                 pass
 
         asyncio.run(exhaust())
