@@ -186,15 +186,16 @@ async def _paint(
     conditions = await networks.run_rows(f"{tier.name}_text_encoder", **tokens)
     watch.lap("text")
 
-    frame = Frame.around(job.hole, tier.side)
+    frame = await asyncio.to_thread(Frame.around, job.hole, tier.side)
     picture = await asyncio.to_thread(frame.picture, job.photo.rgb)
     mask = await asyncio.to_thread(frame.mask, job.hole)
+    blank = await asyncio.to_thread(fill_geometry.blank, picture, mask)
     if tier.is_sdxl:  # its size, the crop's top left corner in it and the size to paint, each (height, width)
         sizes = np.array([*mask.shape, 0, 0, *mask.shape], np.float32)
         conditions["time_ids"] = np.tile(sizes, (len(job.tokens), 1))
     scheduler = order.make_scheduler()
     vae_encoder = f"{tier.name}_vae_encoder"
-    surroundings = (await networks.run(vae_encoder, image=fill_geometry.blank(picture, mask)))["latent"]
+    surroundings = (await networks.run(vae_encoder, image=blank))["latent"]
     original = None
     if not scheduler.starts_from_noise:
         original = (await networks.run(vae_encoder, image=picture))["latent"]
