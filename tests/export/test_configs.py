@@ -85,7 +85,15 @@ def test_artifact_decides_the_engine(name: str) -> None:
     assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_AUTO)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_"))))
+def test_a_step_does_not_pay_for_a_queue_policy(name: str) -> None:
+    """One in twenty would wait half a second; the pipeline bounds the queue."""
+    batching = _config(name).dynamic_batching
+    assert not batching.HasField("default_queue_policy")
+    assert batching.max_queue_delay_microseconds <= 5000
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NETWORKS if not name.startswith(("sdxl_", "sd15_"))))
 def test_queue_is_bounded_and_times_out(name: str) -> None:
     config = _config(name)
     queue = config.dynamic_batching.default_queue_policy
