@@ -26,7 +26,7 @@ def decode(url: bytes, what: str) -> bytes:
     """
     head, comma, body = url[len(_PREFIX) :].partition(b",")
     if not comma or len(head) > _MAX_HEAD or not head.lower().endswith(_ENCODING):
-        raise BadInput(f"the {what} is a data URL without base64; write it as data:image/png;base64,...")
+        raise BadInput(f"the {what} is a data URL but not in base64; encode the file in base64.")
     if len(body) > MAX_BYTES // 3 * 4 + 4:
         raise BadInput(f"the {what} has {len(body) // 4 * 3} bytes; at most {MAX_BYTES} are accepted.")
     try:

@@ -197,7 +197,7 @@ def make_scheduler(name: str, steps: int, strength: float) -> Scheduler:
     Raises BadInput for an unknown name, for a strength that leaves no step, and for more LCM steps than there are.
     """
     if name not in _METHODS:
-        raise BadInput(f'there is no scheduler "{name}"; it must be one of {", ".join(SCHEDULERS)}.')
+        raise BadInput(f"there is no such scheduler; it must be one of {', '.join(SCHEDULERS)}.")
     if name == "lcm" and steps > noise_schedule.LCM_TRAINING_STEPS:
         raise BadInput(
             f"lcm takes at most {noise_schedule.LCM_TRAINING_STEPS} steps, not {steps}; 4 to 8 are enough."

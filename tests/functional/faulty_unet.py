@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
-from nexus_backends.onnxruntime import model
+from nexus_backends.onnxruntime.model import TritonPythonModel as Network
 
 SWITCH = Path(__file__).resolve().parent / "switch"
 
 
-class TritonPythonModel(model.TritonPythonModel):
+class TritonPythonModel(Network):  # type: ignore[misc]  # the backend is no package to mypy
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"]) | {"default_model_filename": "model.onnx"}
         super().initialize(args | {"model_config": json.dumps(config)})

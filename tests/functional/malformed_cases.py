@@ -1,4 +1,4 @@
-"""Malformed requests to the four pipelines, each under a name that says what is wrong."""
+"""Malformed requests to the pipelines, each under a name that says what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.functional.malformed_files import encode, encoded, files
 
 Tensors = dict[str, npt.NDArray[Any]]
 
-PIPELINES = ("segment", "cleanup", "smart_remove", "remove_background")
+UNARY = ("segment", "cleanup", "smart_remove", "remove_background")
+FILL = "generative_fill"
+PIPELINES = (*UNARY, FILL)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def good(model: str) -> Tensors:
         inputs["points"] = floats((60, 48))
     elif model == "smart_remove":
         inputs["box"] = floats(53, 42, 67, 54)
+    elif model == FILL:
+        inputs |= {"mask": text(mask()), "prompt": text(b"a cat"), "steps": ints(1), "strength": floats(1)}
     return inputs
 
 
@@ -197,7 +201,7 @@ def background_cases() -> Iterator[Case]:
 
 def tensor_cases() -> Iterator[Case]:
     """Tensors of another type, shape or number; most of these Triton refuses itself."""
-    for model in PIPELINES:
+    for model in UNARY:
         inputs = good(model)
         yield Case("image as pixels", model, inputs | {"image": np.zeros((1, 64, 96, 3), np.uint8)})
         yield Case("image as a number", model, inputs | {"image": ints(1)})
@@ -231,10 +235,53 @@ def tensor_cases() -> Iterator[Case]:
     )
 
 
+def fill_cases() -> Iterator[Case]:
+    """Prompts, numbers, data URLs and tensors that generative_fill cannot take; a sample of the malformed files."""
+    nan, inf = float("nan"), float("inf")
+    numbers: dict[str, list[npt.NDArray[Any]]] = {
+        "steps": [ints(value) for value in (0, -1, 151, 2**31 - 1, -(2**31))],
+        "preview_every": [ints(value) for value in (-1, -(2**31))],
+        "guidance_scale": [floats(value) for value in (0.99, 30.1, -1, nan, inf, -inf)],
+        "strength": [floats(value) for value in (0, 1.01, -0.5, nan, inf)],
+        "seed": [np.array([[value]], np.int64) for value in (-1, -(2**63))],
+    }
+    inputs: dict[str, Tensors] = {
+        f"{name} {array.item():g}": {name: array} for name, arrays in numbers.items() for array in arrays
+    }
+    inputs |= {
+        "a strength that leaves no step": {"strength": floats(0.5)},
+        "a prompt of 5000 bytes": {"prompt": text(b"cat " * 1250)},
+        "a negative prompt of 5000 bytes": {"negative_prompt": text(b"cat " * 1250)},
+        "a prompt that is no text": {"prompt": text(b"\xff\xfe\xc3\x28")},
+        "a negative prompt that is no text": {"negative_prompt": text(b"\xff")},
+        "a harmful prompt": {"prompt": text(b"n u d e people")},
+        "an unknown scheduler": {"scheduler": text(b"heun")},
+        "no scheduler": {"scheduler": text(b"")},
+        "a scheduler that is no text": {"scheduler": text(b"\xff")},
+        "a scheduler as a file name": {"scheduler": text(b"/etc/passwd")},
+        "a scheduler of 100 kB": {"scheduler": text(b"x" * 100_000)},
+        "a data URL without a comma": {"image": text(b"data:image/png;base64")},
+        "a data URL in plain text": {"image": text(b"data:image/png,abc")},
+        "a data URL of nothing": {"image": text(b"data:image/png;base64,")},
+        "a data URL of no base64": {"mask": text(b"data:image/png;base64,%%%")},
+        "a data URL of no picture": {"mask": text(b"data:image/png;base64,AAAA")},
+        "a data URL with 100 kB of media type": {"image": text(b"data:" + b"x" * 100_000 + b";base64,AAAA")},
+        "a mask that selects nothing": {"mask": text(grey(0))},
+        "a mask of another size": {"mask": text(grey(255, 97, 64))},
+    }
+    inputs |= {
+        f"{name} as image": {"image": text(data)}
+        for name, data in itertools.islice(files().items(), 0, None, 4)
+    }
+    for name, changed in inputs.items():
+        yield Case(name, FILL, good(FILL) | changed)
+
+
 GROUPS = {
     "files": file_cases,
     "prompts": prompt_cases,
     "masks": mask_cases,
     "backgrounds": background_cases,
     "tensors": tensor_cases,
+    "fills": fill_cases,
 }

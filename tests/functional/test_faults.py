@@ -14,12 +14,14 @@ import pytest
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
+from tests.functional.fills import PHOTO, PROMPT, SIZE, hole
 from tests.functional.helpers import MODELS, PHOTOS, ROOT, processes
 
 RECOVERY_S = 60.0
 VICTIMS = [
     *("sam_encoder", "sam_decoder", "lama", "u2net"),
     *("segment", "cleanup", "smart_remove", "remove_background"),
+    *("sdxl_unet", "generative_fill"),
     "tritonserver",
 ]
 
@@ -51,6 +53,10 @@ def test_a_killed_process_is_replaced_and_a_client_completes(server: LocalServer
     with Client(server.url, timeout=RECOVERY_S) as client:
         if victim in ("u2net", "remove_background"):
             assert client.remove_background(PHOTOS / "chelsea.jpg").size == (451, 300)
+        elif victim in ("sdxl_unet", "generative_fill"):
+            assert (
+                client.generative_fill(PHOTO, hole(*SIZE), PROMPT, steps=2, strength=1.0).image.size == SIZE
+            )
         else:
             removal = client.smart_remove(PHOTOS / "rocket.jpg", box=(308, 108, 356, 376))
             assert removal.mask.any()

@@ -127,7 +127,7 @@ def test_http_refuses_in_a_sentence(server: LocalServer) -> None:
         generate(server, image="data:image/png,raw", mask=url(png(MASK)), prompt=PROMPT)
     assert caught.value.code == 400
     assert json.load(caught.value) == {
-        "error": "the image is a data URL without base64; write it as data:image/png;base64,..."
+        "error": "the image is a data URL but not in base64; encode the file in base64."
     }
 
 

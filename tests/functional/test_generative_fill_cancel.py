@@ -28,6 +28,9 @@ WARM_UP = 32
 # A fill that stayed would hold the decoded photo, its PNG and its latents, 1 MB, and a hundred of them 100 MB; what
 # glibc's and onnxruntime's arenas take and give back with the chance of who meets whom is a tenth of that.
 MEMORY_TOLERANCE = 20 * 2**20
+# A request that stayed would hold its files and its tensors in shared memory, 100 KB, and a hundred of them 10 MB. A
+# stub's share grows by the megabyte with the most that was ever held at one time, and does not shrink.
+SHARED_TOLERANCE = 4 * 2**20
 
 # A caller in a process of its own, which says when it has read a step.
 CALLER = """
@@ -107,7 +110,7 @@ def test_a_hundred_cancelled_fills_leave_nothing(client: Client, server: LocalSe
 
     def cancel(step: int) -> None:
         with closing(events(client)) as stream:
-            for _ in range(1 + step % 5):
+            for _ in range(1 + step % 2):
                 next(stream)
 
     with ThreadPoolExecutor(8) as pool:
@@ -116,7 +119,7 @@ def test_a_hundred_cancelled_fills_leave_nothing(client: Client, server: LocalSe
         list(pool.map(cancel, range(100)))
     memory_after, shared_after = used_bytes(server)
     assert memory_after - memory < MEMORY_TOLERANCE
-    assert shared_after == shared
+    assert shared_after - shared <= SHARED_TOLERANCE
 
 
 def used_bytes(server: LocalServer) -> tuple[int, int]:

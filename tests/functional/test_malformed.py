@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from nexus_server.local import LocalServer
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.functional.helpers import processes
-from tests.functional.malformed_cases import GROUPS, PIPELINES, Case, Tensors, good, text
+from tests.functional.malformed_cases import FILL, GROUPS, PIPELINES, UNARY, Case, Tensors, good, text
 from tests.functional.malformed_files import jpeg_of_size
 
 # A path, a stack, a class, a module or an address: none of them is for a caller.
@@ -31,12 +32,31 @@ MEMORY_LIMIT = 100 * 2**20
 
 
 def infer(triton: grpc.InferenceServerClient, model: str, tensors: Tensors) -> grpc.InferResult:
+    """The answer of `model`; raises InferenceServerException."""
     inputs = []
     for name, array in tensors.items():
         tensor = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
         tensor.set_data_from_numpy(array)
         inputs.append(tensor)
+    if model == FILL:
+        return last_of_stream(triton, inputs)
     return triton.infer(model, inputs, client_timeout=120)
+
+
+def last_of_stream(triton: grpc.InferenceServerClient, inputs: list[grpc.InferInput]) -> grpc.InferResult:
+    """The last answer of generative_fill, its error with a status."""
+    answers: Queue[tuple[grpc.InferResult, InferenceServerException | None]] = Queue()
+    triton.start_stream(
+        lambda result, error: answers.put((result, error)),
+        stream_timeout=120,
+        headers={"triton_grpc_error": "true"},
+    )
+    triton.async_stream_infer(FILL, inputs)
+    triton.stop_stream()
+    result, error = answers.queue[-1]
+    if error:
+        raise error
+    return result
 
 
 def refusal(triton: grpc.InferenceServerClient, case: Case) -> tuple[str, str, float]:
@@ -147,7 +167,7 @@ def test_malformed_requests_are_refused_and_the_next_good_one_works(
         ("NONSENSE", [1, 1], b"\0\0\0\0"),
     ],
 )
-@pytest.mark.parametrize("model", PIPELINES)
+@pytest.mark.parametrize("model", UNARY)
 def test_bytes_that_do_not_fit_their_tensor_are_refused(
     model: str, kind: str, shape: list[int], content: bytes, triton: grpc.InferenceServerClient
 ) -> None:

@@ -231,7 +231,7 @@ def test_strength_leaves_the_last_steps(name: str, steps: int, strength: float, 
             "plms",
             30,
             0.8,
-            'there is no scheduler "plms"; it must be one of euler, euler_karras, euler_ancestral, '
+            "there is no such scheduler; it must be one of euler, euler_karras, euler_ancestral, "
             "euler_ancestral_karras, dpmpp_2m, dpmpp_2m_karras, ddim, lcm.",
         ),
     ],
