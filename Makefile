@@ -37,18 +37,19 @@ test: .venv/.tests .venv-export/.tests models ## run every test that needs no GP
 lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
-	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/serving.py benchmarks/generative_fill.py tests/unit tests/functional
+	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
 	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
 
 .PHONY: bench
 bench: .venv/.tests models ## measure on this machine and write benchmarks/results
 	@$(SERVE)/python -m benchmarks.serving
 	@$(SERVE)/python -m benchmarks.generative_fill
+	@$(SERVE)/python -m benchmarks.content_filter
 
 .PHONY: clean
 clean: ## remove environments, built networks and results
 	rm -rf .venv .venv-export build demo/out
-	rm -f model_repository/*/1/model.onnx* model_repository/*/1/*.json
+	rm -f model_repository/*/1/model.onnx* model_repository/*/1/*.json model_repository/generative_fill/1/merges.txt
 
 # The environments. Serving and exporting are apart: neither has the other's dependencies.
 

@@ -108,6 +108,21 @@ def run(client: Client, timings: Timings) -> Image.Image:
     rows.append(
         contact_sheet.Row("remove_background: transparent", photo, alpha, contact_sheet.on_chequers(cut))
     )
+
+    photo, path = load("coffee.jpg")
+    prompt, hole = "a red ball", disc(photo.size, (300, 200), 110)
+    painted = timings.call(
+        "generative_fill, 12 steps",
+        photo.size,
+        lambda: client.generative_fill(path, hole, prompt, steps=12, strength=1.0),
+    )
+    save(painted.image, "generative_fill.png")
+    label = f'generative_fill: "{prompt}"'
+    for notice in painted.notices:
+        console.print(f"    note: {notice}")
+        if "random" in notice:
+            label += " (random weights)"
+    rows.append(contact_sheet.Row(label, photo, hole, painted.image))
     return contact_sheet.draw(rows)
 
 
@@ -139,6 +154,12 @@ def mark(
     if box:
         draw.rectangle(box, outline="lime", width=max(2, int(unit / 2)))
     return marked
+
+
+def disc(size: tuple[int, int], centre: tuple[int, int], radius: int) -> npt.NDArray[np.bool_]:
+    """BOOL [H, W] for a photo of `size` (width, height), True inside a circle."""
+    y, x = np.ogrid[: size[1], : size[0]]
+    return np.asarray((x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2)
 
 
 def scratch(photo: Image.Image) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
