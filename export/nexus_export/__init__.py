@@ -6,6 +6,6 @@ change a network's code; the `nexus-export` command imports it for a checkpoint 
 
 from nexus_export.errors import BuildError, CheckpointError, ExportError, SourceError, TemplateError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["BuildError", "CheckpointError", "ExportError", "SourceError", "TemplateError", "__version__"]
