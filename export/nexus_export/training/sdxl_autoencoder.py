@@ -22,6 +22,9 @@ PHOTO_SHARE = 0.7
 
 REPORT_EVERY = 50
 
+SCALE_BATCHES = 8
+"""Batches of pictures that the latents' deviation is measured on."""
+
 
 def train_autoencoder(
     vae: AutoencoderKL,
@@ -36,11 +39,15 @@ def train_autoencoder(
     save_seconds: float,
     compiled: bool,
     report: Callable[[str], None],
+    show: Callable[[AutoencoderKL], None],
 ) -> AutoencoderKL:
-    """Train until the budget is spent; returns the moving average with its scaling factor measured."""
+    """Train until the budget is spent; returns the moving average with its scaling factor measured.
+
+    ``show`` gets the same at every save.
+    """
     device = photos.device
     path = out / "autoencoder.pt"
-    vae = vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-arg]
+    vae = vae.to(device, memory_format=torch.channels_last)
     average = MovingAverage(vae, 0.998)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
     step, budget = 0, Budget(minutes, steps)
@@ -52,10 +59,21 @@ def train_autoencoder(
         step, budget = state["step"], Budget(minutes, steps, state["seconds"])
     network = torch.compile(_Reconstruction(vae)) if compiled else _Reconstruction(vae)
 
+    finished: AutoencoderKL = average.module
+
     def keep() -> None:
-        values = {"vae": vae, "average": average.module, "optimiser": optimiser}
-        states = {name: value.state_dict() for name, value in values.items()}
-        save(path, states | {"step": step, "seconds": budget.spent_seconds})
+        save(
+            path,
+            {
+                "vae": vae.state_dict(),
+                "average": finished.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "seconds": budget.spent_seconds,
+            },
+        )
+        finished.register_to_config(scaling_factor=measure_scale(finished, photos, batch, seed))
+        show(finished)
 
     saved = budget.spent_seconds
     reported, since = step, budget.spent_seconds
@@ -63,7 +81,7 @@ def train_autoencoder(
         optimiser.param_groups[0]["lr"] = learning_rate(rate, step, fraction)
         images = _pictures(photos, batch, seed, step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            squared, absolute, divergence = network(images)
+            squared, absolute, divergence = network(images, _noise(images, seed, step))
         loss = 10 * squared + 0.5 * absolute + KL_WEIGHT * divergence
         optimiser.zero_grad()
         loss.backward()
@@ -82,11 +100,8 @@ def train_autoencoder(
             keep()
             saved = budget.spent_seconds
     keep()
-    finished = average.module
-    scale = measure_scale(finished, photos, seed)
-    finished.register_to_config(scaling_factor=scale)
-    report(f"autoencoder done: {step} steps, scaling factor {scale:.4f}")
-    return finished  # type: ignore[return-value]
+    report(f"autoencoder done: {step} steps, scaling factor {finished.config.scaling_factor:.4f}")
+    return finished
 
 
 class _Reconstruction(torch.nn.Module):
@@ -96,14 +111,21 @@ class _Reconstruction(torch.nn.Module):
         super().__init__()
         self.vae = vae
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         target = 2 * images - 1
         mean, spread = self.vae.quant_conv(self.vae.encoder(target)).float().chunk(2, 1)
         spread = spread.clamp(-20, 10)
-        drawn = mean + torch.randn_like(mean) * (0.5 * spread).exp()
+        drawn = mean + noise * (0.5 * spread).exp()
         rebuilt = self.vae.decoder(self.vae.post_quant_conv(drawn)).float()
         divergence = 0.5 * (mean**2 + spread.exp() - 1 - spread).mean()
         return F.mse_loss(rebuilt, target), F.l1_loss(rebuilt, target), divergence
+
+
+def _noise(images: Tensor, seed: int, step: int) -> Tensor:
+    """For one step's latents: a function of seed and step, so that a resumed run draws the same."""
+    count, _, height, width = images.shape
+    generator = torch.Generator(images.device).manual_seed(seed * 1_000_003 + step)
+    return torch.randn((count, 4, height // 8, width // 8), generator=generator, device=images.device)
 
 
 def _pictures(photos: PhotoCrops, batch: int, seed: int, step: int) -> Tensor:
@@ -115,18 +137,17 @@ def _pictures(photos: PhotoCrops, batch: int, seed: int, step: int) -> Tensor:
 
 
 @torch.inference_mode()
-def measure_scale(vae: torch.nn.Module, photos: PhotoCrops, seed: int) -> float:
+def measure_scale(vae: torch.nn.Module, photos: PhotoCrops, batch: int, seed: int) -> float:
     """One over the standard deviation of latents, so that the scaled ones have unit deviation."""
-    values = [latents(vae, _pictures(photos, 16, seed + 2, step)).float() for step in range(8)]
+    values = [latents(vae, _pictures(photos, batch, seed + 2, step)).float() for step in range(SCALE_BATCHES)]
     return 1.0 / torch.cat(values).std().item()
 
 
 @torch.inference_mode()
-def round_trip_decibels(vae: AutoencoderKL, images: Tensor) -> list[float]:
-    """PSNR of each picture [n, 3, H, W] in 0..1 after encoding and decoding, rounded to bytes."""
-    found = []
-    for image in images:
-        rebuilt = vae.decode(latents(vae, image[None])).sample.float()
-        levels = ((rebuilt / 2 + 0.5).clamp(0, 1) * 255).round() / 255
-        found.append(-10 * torch.log10(F.mse_loss(levels, image[None])).item())
-    return found
+def round_trip(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, list[float]]:
+    """Pictures [n, 3, H, W] in 0..1 encoded, decoded and rounded to bytes (in 0..1), and the PSNR of each."""
+    # One at a time: photos may be many.
+    rebuilt = torch.cat([vae.decode(latents(vae, image[None])).sample.float() for image in images])
+    rounded = ((rebuilt / 2 + 0.5).clamp(0, 1) * 255).round() / 255
+    errors = ((rounded - images) ** 2).mean((1, 2, 3))
+    return rounded, (-10 * torch.log10(errors)).tolist()

@@ -59,7 +59,7 @@ def train_classifier(
         pictures, labels = rendered(photos, batch, seed, step)
         loss = F.cross_entropy(network(pictures), labels)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     network.eval().requires_grad_(False)

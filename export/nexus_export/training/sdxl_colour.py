@@ -3,13 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-
 Float = NDArray[np.float64]
 
 CHANGED = 0.08
 """Difference to the background's estimate, 0..1, from which a pixel counts as the object."""
 
-GREYS = ("black", "grey", "white")
 LOW_CHROMA = 0.11
 """Below this max - min of RGB a pixel is a grey."""
 
@@ -77,7 +75,7 @@ def shows(asked: str, shares: dict[str, float]) -> bool:
     if not shares:
         return False
     shades = {asked, *NEIGHBOURS.get(asked, ())}
-    if asked in ("grey", "orange", "brown", "black", "white") and shares.get(asked, 0.0) == 0.0:
+    if asked not in shares and asked in NEIGHBOURS:
         return False
     own = sum(share for name, share in shares.items() if name in shades)
     others = max((share for name, share in shares.items() if name not in shades), default=0.0)

@@ -19,9 +19,6 @@ SNR_LIMIT = 5.0
 
 REPORT_EVERY = 50
 
-PREFILL = 64
-"""Renewals before the first step."""
-
 
 def alphas_cumprod(device: torch.device) -> Tensor:
     """[1000]: the published schedule."""
@@ -80,7 +77,6 @@ def train_denoiser(
     minutes: float,
     steps: int | None,
     batch: int,
-    fresh: int,
     rate: float,
     seed: int,
     save_seconds: float,
@@ -90,7 +86,7 @@ def train_denoiser(
 ) -> None:
     """Train until the budget is spent and put the moving average into ``networks``.
 
-    ``fresh`` examples join the pool at every step; ``show`` gets the averaged networks at every save.
+    ``show`` gets the averaged networks and the step at every save.
     """
     device = pool.values.device
     path = out / "denoiser.pt"
@@ -109,27 +105,33 @@ def train_denoiser(
         step, budget = state["step"], Budget(minutes, steps, state["seconds"])
     unet = torch.compile(denoiser.unet) if compiled else denoiser.unet
     alphas = alphas_cumprod(device)
-    for before in range(PREFILL if steps is None else 2):
-        pool.renew(fresh, 10**9 + step + before)
+    pool.fill(step)
     averaged = Networks(
         average.module.text_encoder, average.module.text_encoder_2, average.module.unet, networks.vae
     )
 
     def keep() -> None:
-        values = {"denoiser": denoiser, "average": average.module, "optimiser": optimiser}
-        states = {name: value.state_dict() for name, value in values.items()}
-        save(path, states | {"step": step, "seconds": budget.spent_seconds})
+        save(
+            path,
+            {
+                "denoiser": denoiser.state_dict(),
+                "average": average.module.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "seconds": budget.spent_seconds,
+            },
+        )
         show(averaged, step)
 
     saved = budget.spent_seconds
     reported, since, total = step, budget.spent_seconds, torch.zeros((), device=device)
     while (fraction := budget.fraction(step)) < 1.0:
         optimiser.param_groups[0]["lr"] = learning_rate(rate, step, fraction)
-        pool.renew(fresh, step)
+        pool.renew(step)
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
         loss = loss_of(denoiser, unet, pool.draw(batch, generator), alphas, generator)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimiser.step()
         average.update(step)

@@ -2,13 +2,12 @@
 
 Held-out combinations of shape, colour and material, on photos never trained on: is the asked colour the dominant
 one, is the asked shape recognised; the autoencoder's round trip; what guidance changes; what an empty prompt paints.
-Writes evaluation.json and evaluation.jpg into the run's folder.
+Writes evaluation.json, evaluation.jpg and evaluation_empty.jpg into the run's folder.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,86 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nexus_export.training.lama_photos import load_photos
-from nexus_export.training.sdxl import load_held_out
-from nexus_export.training.sdxl_autoencoder import round_trip_decibels
-from nexus_export.training.sdxl_captions import COLOURS, MATERIALS, SHAPES, Wish, is_held_out
+from nexus_export.training.sdxl_autoencoder import round_trip
+from nexus_export.training.sdxl_captions import COLOURS, MATERIALS, SHAPES, Wish
+from nexus_export.training.sdxl_cases import Case, make_cases, mask_about
 from nexus_export.training.sdxl_classifier import cut_out, train_classifier
 from nexus_export.training.sdxl_colour import object_colours, shows
 from nexus_export.training.sdxl_data import place
 from nexus_export.training.sdxl_networks import Networks, read_shards
-from nexus_export.training.sdxl_photos import SIDE, PhotoCrops
-from nexus_export.training.sdxl_samples import paint, square, write_sheet
+from nexus_export.training.sdxl_photos import PhotoCrops, load_held_out
+from nexus_export.training.sdxl_samples import paint, write_sheet
 from nexus_export.training.sdxl_tokenizer import Vocabulary
 
 BATCH = 25
-CORE = 0.7
-"""Colour is judged in the mask shrunk to this about its centre: the object's place, whatever its outline."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One prompt on one background with one mask."""
-
-    shape: str
-    colour: str
-    prompt: str
-    image: Tensor  # [3, 256, 256]
-    mask: Tensor  # [1, 256, 256]
-    core: NDArray[np.bool_]  # [256, 256]
-
-
-def backgrounds(
-    photos: Sequence[NDArray[np.uint8]], rng: np.random.Generator, count: int
-) -> NDArray[np.uint8]:
-    """[count, 256, 256, 3]: crops of half to whole side of each photo in turn."""
-    crops = []
-    for index in range(count):
-        photo = photos[index % len(photos)]
-        window = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
-        top = int(rng.integers(0, photo.shape[0] - window + 1))
-        left = int(rng.integers(0, photo.shape[1] - window + 1))
-        crops.append(square(photo[top : top + window, left : left + window]))
-    return np.stack(crops)
-
-
-def mask_about(x: float, y: float, half: tuple[float, float], box: bool) -> tuple[Tensor, NDArray[np.bool_]]:
-    """A box or an ellipse [1, 256, 256], and the same shrunk to its core."""
-    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
-    dx, dy = np.abs(columns - x) / half[0], np.abs(rows - y) / half[1]
-    distance = np.maximum(dx, dy) if box else np.hypot(dx, dy)
-    return torch.from_numpy((distance < 1).astype(np.float32))[None], np.hypot(dx, dy) < CORE
-
-
-def make_cases(
-    photos: Sequence[NDArray[np.uint8]], count: int, seed: int, device: torch.device
-) -> list[Case]:
-    """Held-out combinations in turn over the backgrounds, with random places, sizes and kinds of mask."""
-    rng = np.random.default_rng(seed)
-    combinations = [
-        (shape, colour, material)
-        for shape in range(len(SHAPES))
-        for colour in range(len(COLOURS))
-        for material in range(len(MATERIALS))
-        if is_held_out(shape, colour, material)
-    ]
-    order = np.concatenate(
-        [rng.permutation(len(combinations)) for _ in range(-(-count // len(combinations)))]
-    )
-    images = torch.from_numpy(backgrounds(photos, rng, count)).to(device).permute(0, 3, 1, 2).float() / 255
-    cases = []
-    for index in range(count):
-        shape, colour, material = combinations[order[index]]
-        words = [list(COLOURS)[colour], list(SHAPES)[shape]]
-        if MATERIALS[material] != "plain":
-            words.insert(0, MATERIALS[material])
-        article = "an" if words[0] == "orange" else "a"
-        half = float(rng.uniform(50, 92))
-        halves = (half, half * float(rng.uniform(0.9, 1.1)))
-        x, y = rng.uniform(half, SIDE - half, 2)
-        mask, core = mask_about(float(x), float(y), halves, bool(index % 2))
-        prompt = f"{article} {' '.join(words)}"
-        cases.append(Case(words[-1], list(COLOURS)[colour], prompt, images[index], mask.to(device), core))
-    return cases
 
 
 def paint_all(
@@ -159,26 +90,32 @@ def mean_fill(image: Tensor, mask: Tensor) -> Tensor:
     return image * (1 - mask) + mean * mask
 
 
-def colour_judge_accuracy(photos: PhotoCrops, seed: int, count: int = 200) -> float:
-    """The share of true renders whose colour the judge calls right: the most that a fill can score."""
+def judge_renders(photos: PhotoCrops, seed: int, count: int = 200) -> tuple[float, float]:
+    """How the judge of colours does on true renders: the share it calls right, the most that a fill can score.
+
+    And the share that it calls right when another of the colours is asked for: what it lets pass.
+    """
     rng = np.random.default_rng((seed, 7))
-    colours = rng.integers(len(COLOURS), size=count)
+    names = list(COLOURS)
+    colours = rng.integers(len(names), size=count)
+    others = (colours + rng.integers(1, len(names), size=count)) % len(names)
     wishes = [
         Wish(int(rng.integers(len(SHAPES))), int(colour), int(rng.integers(len(MATERIALS))), -1, 0.8, "")
         for colour in colours
     ]
     images = photos.crops(rng, count)
     pictures, field = place(rng, wishes, images)
-    right = 0
-    for index, colour in enumerate(colours):
+    right = passed = 0
+    for index in range(count):
         inside = (field[index] < 0).cpu().numpy()
         rows, columns = np.nonzero(inside)
-        x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
-        halves = ((np.ptp(columns) + 1) / 2, (np.ptp(rows) + 1) / 2)
+        x, y = float(columns.min() + columns.max()) / 2, float(rows.min() + rows.max()) / 2
+        halves = (float(np.ptp(columns) + 1) / 2, float(np.ptp(rows) + 1) / 2)
         _, core = mask_about(x, y, halves, box=True)
         shares = object_colours(_bytes(pictures[index]), _bytes(images[index]), core & inside)
-        right += shows(list(COLOURS)[colour], shares)
-    return right / count
+        right += shows(names[colours[index]], shares)
+        passed += shows(names[others[index]], shares)
+    return right / count, passed / count
 
 
 def evaluate(arguments: argparse.Namespace) -> dict[str, object]:
@@ -203,18 +140,19 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "steps": arguments.steps,
         "guidance": arguments.guidance,
     }
-    figures["colour_judge_on_renders"] = colour_judge_accuracy(photos, arguments.seed)
+    right, passed = judge_renders(photos, arguments.seed)
+    figures["colour_judge_on_renders"], figures["colour_judge_on_other_colours"] = right, passed
     painted = paint_all(networks, vocabulary, cases, prompts, arguments.steps, arguments.guidance)
     colours = [colour_right(case, picture) for case, picture in zip(cases, painted, strict=True)]
     guessed = classifier(cut_out(painted, masks)).argmax(1).tolist()
     shapes = [names[guess] == case.shape for guess, case in zip(guessed, cases, strict=True)]
     figures["colour_right"], figures["shape_right"] = float(np.mean(colours)), float(np.mean(shapes))
-    for kind, right in (("colour", colours), ("shape", shapes)):
+    for kind, goods in (("colour", colours), ("shape", shapes)):
         groups: dict[str, list[bool]] = {}
-        for case, good in zip(cases, right, strict=True):
+        for case, good in zip(cases, goods, strict=True):
             groups.setdefault(getattr(case, kind), []).append(good)
         figures[f"right_by_{kind}"] = {name: float(np.mean(group)) for name, group in groups.items()}
-    decibels = round_trip_decibels(networks.vae, images[: 4 * len(held_out)])
+    _, decibels = round_trip(networks.vae, images[: 4 * len(held_out)])
     figures["round_trip_db_mean"], figures["round_trip_db"] = float(np.mean(decibels)), decibels
     some, few = cases[:BATCH], slice(0, BATCH)
     low = paint_all(networks, vocabulary, some, prompts[few], arguments.steps, 1.0)

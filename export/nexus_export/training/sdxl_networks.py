@@ -1,5 +1,6 @@
 """The compact SDXL: the published structure (arXiv:2307.01952), narrow; and its diffusers-format checkpoint."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from nexus_export.diffusion_checkpoint import SCHEDULE
 from nexus_export.training.sdxl_photos import SIDE
 from nexus_export.training.sdxl_tokenizer import END, LENGTH, START, Vocabulary
 
@@ -20,12 +22,7 @@ TEXT_WIDTHS = (32, 64)
 TIME_IDS = (SIDE, SIDE, 0, 0, SIDE, SIDE)
 """Original size, crop corner, target size: no crop of a picture of the native side."""
 
-SCHEDULER: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
+SCHEDULER: dict[str, Any] = SCHEDULE | {
     "timestep_spacing": "leading",
     "steps_offset": 1,
     "set_alpha_to_one": False,
@@ -33,7 +30,7 @@ SCHEDULER: dict[str, Any] = {
     "interpolation_type": "linear",
     "use_karras_sigmas": False,
 }
-"""The published noise schedule."""
+"""The published noise schedule and how it is sampled."""
 
 
 @dataclass
@@ -126,7 +123,7 @@ def latents(vae: nn.Module, images: Tensor) -> Tensor:
 def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -> None:
     """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's ``from_pretrained`` reads it."""
     for name, module in networks.modules().items():
-        module.half().save_pretrained(folder / name)  # type: ignore[operator]
+        copy.deepcopy(module).half().save_pretrained(folder / name)  # type: ignore[operator]
     vocabulary.write(folder)
     (folder / "scheduler").mkdir(exist_ok=True)
     scheduler = {"_class_name": "EulerDiscreteScheduler"} | SCHEDULER
@@ -150,7 +147,10 @@ SHARD_BYTES = 15_000_000
 
 
 def write_shards(networks: Networks, folder: Path) -> None:
-    """Write all weights in FP16 as sdxl-1.safetensors, sdxl-2..., each below 16 MB; the scaling factor beside."""
+    """Write all weights in FP16 as sdxl-1.safetensors, sdxl-2..., each below 16 MB, with the scaling factor.
+
+    Older shards are replaced once all new ones are whole, so that a copy taken at any time can be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -163,8 +163,11 @@ def write_shards(networks: Networks, folder: Path) -> None:
             shards[-1][f"{network}.{name}"] = half
             size += half.nbytes
     scale = {"scaling_factor": str(networks.vae.config.scaling_factor)}
-    for number, shard in enumerate(shards, 1):
-        save_file(shard, folder / f"sdxl-{number}.safetensors", metadata=scale)
+    paths = [folder / f"sdxl-{number}.safetensors" for number in range(1, len(shards) + 1)]
+    for path, shard in zip(paths, shards, strict=True):
+        save_file(shard, path.with_suffix(".partial"), metadata=scale)
+    for path in paths:
+        path.with_suffix(".partial").replace(path)
 
 
 def read_shards(folder: Path) -> Networks:

@@ -1,13 +1,14 @@
 """Photos resident on the device as bytes, at three scales; random crops of them without a processor's help."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from nexus_export.training.lama_photos import Photo
+from nexus_export.training.lama_photos import DEMO_NAMES, HELD_OUT, SUFFIXES, Photo
 from nexus_export.training.sdxl_device import sent
 
 SIDE = 256
@@ -15,6 +16,19 @@ SIDE = 256
 
 TILE = 1024
 """Photos are cut into square tiles of this side."""
+
+
+def load_held_out(folders: Sequence[Path]) -> list[Photo]:
+    """The photos under ``folders`` that are never trained on, for sample sheets and figures; each name once."""
+    paths = sorted(
+        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
+    )
+    photos: dict[str, Photo] = {}
+    for path in paths:
+        pixels = cv2.imread(str(path)) if path.stem in HELD_OUT + DEMO_NAMES else None
+        if pixels is not None:
+            photos[path.stem] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return list(photos.values())
 
 
 class PhotoCrops:

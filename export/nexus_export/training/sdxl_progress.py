@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Budget:
@@ -44,13 +44,14 @@ class MovingAverage:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
         # Taken here: compiling a module wraps it, its parameters stay the same objects.
-        self._pairs = (list(self.module.parameters()), list(module.parameters()))
+        self._averages: list[Tensor] = list(self.module.parameters())
+        self._weights: list[Tensor] = list(module.parameters())
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take one step's weights in; early steps count for more, so that the start is forgotten."""
         share = 1.0 - min(self.decay, (1 + step) / (20 + step))
-        torch._foreach_lerp_(self._pairs[0], self._pairs[1], share)
+        torch._foreach_lerp_(self._averages, self._weights, share)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

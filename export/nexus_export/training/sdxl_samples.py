@@ -55,7 +55,7 @@ def paint(
             ).float()
             asked, free = both.chunk(2)
             noisy = scheduler.step(free + guidance * (asked - free), timestep, noisy).prev_sample
-        painted = networks.vae.decode(noisy / scale).sample.float()
+        painted: Tensor = networks.vae.decode(noisy / scale).sample.float()
     return images * (1 - masks) + (painted / 2 + 0.5).clamp(0, 1) * masks
 
 
@@ -99,7 +99,7 @@ def square(photo: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:
 
 
 def write_sheet(path: Path, columns: Sequence[Tensor], labels: Sequence[str], across: int = 2) -> None:
-    """A picture sheet: each row of ``columns`` ([n, 3, H, W] each) side by side with its label, ``across`` to a line."""
+    """A picture sheet: ``columns`` ([n, 3, H, W] each) side by side with a label, ``across`` rows of them to a line."""
     cells = []
     for index, label in enumerate(labels):
         cell = torch.cat([column[index] for column in columns], -1).permute(1, 2, 0)

@@ -34,7 +34,7 @@ def _plain(
     return Surface(distance, normal, texture, torch.ones_like(distance), torch.zeros_like(distance))
 
 
-def ball(u: Tensor, v: Tensor, random: Tensor) -> Surface:
+def ball(u: Tensor, v: Tensor, _random: Tensor) -> Surface:
     radius = torch.hypot(u, v)
     z = _root(1 - radius**2)
     return _plain(radius - 1, (u, v, z), (torch.atan2(u, z), torch.atan2(v, z)))
@@ -154,11 +154,11 @@ _HEART = tuple(
 )
 
 
-def star(u: Tensor, v: Tensor, random: Tensor) -> Surface:
+def star(u: Tensor, v: Tensor, _random: Tensor) -> Surface:
     return _pillow(u, v, _polygon(u, v, _STAR), 0.3)
 
 
-def heart(u: Tensor, v: Tensor, random: Tensor) -> Surface:
+def heart(u: Tensor, v: Tensor, _random: Tensor) -> Surface:
     return _pillow(u, v, _polygon(u, v, _HEART), 0.45)
 
 
