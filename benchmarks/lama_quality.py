@@ -4,12 +4,16 @@
 
 FOLDER holds scikit-image's astronaut, coffee, chelsea and rocket and four photos of Debian's
 lomiri-wallpapers-16.04 (``HELD_OUT`` of the training). The network is the committed template and weights,
-run by onnxruntime. Writes results/lama_quality.json, results/lama_quality.md and results/lama_quality.jpg.
+run by onnxruntime. Three figures of the hole: PSNR and SSIM compare with the lost pixels; the spectrum error
+compares how rough the fill is, at every scale, and forgives other pixels of the same texture
+(nexus_export.training.lama_spectrum.hole_spectrum_error). Writes results/lama_quality.json,
+results/lama_quality.md and results/lama_quality.jpg.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +21,11 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from nexus_export.template import fill
 from nexus_export.training.lama_masks import boxes, outlines, strokes
 from nexus_export.training.lama_photos import HELD_OUT
+from nexus_export.training.lama_spectrum import hole_spectrum_error
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file
@@ -29,7 +35,7 @@ Fill = Callable[[Picture, Picture], Picture]
 """Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3]."""
 
 Results = dict[str, dict[str, dict[str, float]]]
-"""Fill, group of holes, and "psnr_db" or "ssim"."""
+"""Fill, group of holes, and the name of a figure."""
 
 RESULTS = Path(__file__).parent / "results"
 EXPORT = Path(__file__).parents[1] / "export" / "nexus_export"
@@ -136,9 +142,35 @@ def masked_ssim(filled: Picture, truth: Picture, mask: Picture) -> float:
     return float(similarity[mask > 0].mean())
 
 
+def spectrum_error(filled: Picture, truth: Picture, mask: Picture) -> float:
+    """Error in dB of the log-power spectrum inside the hole; NaN where no patch of 16 pixels fits into it."""
+    hole = torch.from_numpy(mask)[None, None].float()
+    pictures = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255.0 for x in (filled, truth))
+    return float(hole_spectrum_error(*pictures, hole))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure of a filled hole, given the filled picture, the truth and the mask."""
+
+    measure: Callable[[Picture, Picture, Picture], float]
+    decimals: int
+    best: Callable[[Iterable[float]], float]
+
+
+FIGURES = {
+    "psnr_db": Figure(masked_psnr, 2, max),
+    "ssim": Figure(masked_ssim, 3, max),
+    "spectrum_error_db": Figure(spectrum_error, 2, min),
+}
+
+
 def measure(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Results:
-    """Mean masked PSNR and SSIM of every fill: by kind of mask and by photo, and over everything ("all")."""
-    scores: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in fills}
+    """Means of every fill's figures: by kind of mask and by photo, and over everything ("all").
+
+    Holes too thin for a spectrum count in PSNR and SSIM alone.
+    """
+    scores: dict[str, dict[str, list[tuple[float, ...]]]] = {name: {} for name in fills}
     for index, (stem, photo) in enumerate(photos.items()):
         for kind_index, kind in enumerate(MASK_KINDS):
             for number in range(MASKS_OF_A_KIND):
@@ -147,30 +179,32 @@ def measure(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Results
                 holed = photo * (1 - mask[..., None])
                 for name, fill_hole in fills.items():
                     filled = fill_hole(holed, mask)
-                    score = masked_psnr(filled, photo, mask), masked_ssim(filled, photo, mask)
+                    score = tuple(figure.measure(filled, photo, mask) for figure in FIGURES.values())
                     for group in ("all", kind, stem):
                         scores[name].setdefault(group, []).append(score)
     results: Results = {}
     for name, groups in scores.items():
-        means = {group: np.mean(pairs, axis=0) for group, pairs in groups.items()}
         results[name] = {
-            group: {"psnr_db": round(float(psnr), 3), "ssim": round(float(ssim), 4)}
-            for group, (psnr, ssim) in means.items()
+            group: {
+                key: round(float(mean), 4)
+                for key, mean in zip(FIGURES, np.nanmean(rows, axis=0), strict=True)
+            }
+            for group, rows in groups.items()
         }
     return results
 
 
 def table(results: Results) -> str:
-    """Markdown: a row for every group, PSNR / SSIM for every fill; the best of each in bold."""
+    """Markdown: a row for every group, PSNR / SSIM / spectrum error a fill; the best of each in bold."""
     names = list(results)
     lines = ["| holes | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for group in results[names[0]]:
         cells: dict[str, list[str]] = {name: [] for name in names}
-        for key, digits in (("psnr_db", 2), ("ssim", 3)):
-            best = max(results[name][group][key] for name in names)
+        for key, figure in FIGURES.items():
+            best = figure.best(results[name][group][key] for name in names)
             for name in names:
                 value = results[name][group][key]
-                text = f"{value:.{digits}f}"
+                text = f"{value:.{figure.decimals}f}"
                 cells[name].append(f"**{text}**" if value == best else text)
         lines.append(f"| {group} | " + " | ".join(" / ".join(cells[name]) for name in names) + " |")
     return "\n".join(lines) + "\n"
@@ -212,8 +246,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "lama_quality.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "lama_quality.md").write_text(
-        "Masked PSNR in dB / masked SSIM, higher is better; written by benchmarks/lama_quality.py.\n\n"
-        + table(results)
+        "Masked PSNR in dB / masked SSIM (higher is better) / error in dB of the log-power spectrum in the hole "
+        "(lower is better); written by benchmarks/lama_quality.py.\n\n" + table(results)
     )
     sheet(photos, fills).save(RESULTS / "lama_quality.jpg", quality=88)
     print(table(results))
