@@ -26,7 +26,7 @@ __all__ = [
     "write_compact",
 ]
 
-COMPACT_CONFIG = GeneratorConfig(width=16, blocks=6, output="residual")
+COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
 """The network of our own training: small enough for a laptop's processor."""
 
 
