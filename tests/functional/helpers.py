@@ -19,6 +19,14 @@ MODELS = ROOT / "model_repository"
 PHOTOS = ROOT / "demo/photos"
 
 
+def subset(folder: Path, *models: str) -> Path:
+    """Make `folder` a repository of `models` alone: every stub left out is half a second of a server's start."""
+    folder.mkdir(parents=True)
+    for model in models:
+        (folder / model).symlink_to(MODELS / model)
+    return folder
+
+
 def executions(triton: grpc.InferenceServerClient, model: str) -> int:
     """How many times Triton has executed `model` (a batch counts once, a cache hit not at all)."""
     return int(triton.get_inference_statistics(model).model_stats[0].execution_count)

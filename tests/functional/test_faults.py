@@ -7,29 +7,38 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-from nexus_client import Client
+from nexus_client import Client, GenerativeFill, NexusError
 from nexus_server.local import LocalServer
 
 from tests.functional.fills import PHOTO, PROMPT, SIZE, hole
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, processes
+from tests.functional.helpers import MODELS, PHOTOS, ROOT, processes, subset
 
 RECOVERY_S = 60.0
-VICTIMS = [
+QUICK = [
     *("sam_encoder", "sam_decoder", "lama", "u2net"),
     *("segment", "cleanup", "smart_remove", "remove_background"),
-    *("sdxl_unet", "generative_fill"),
-    "tritonserver",
 ]
+FILL = ["sdxl_text_encoder", "sdxl_vae_encoder", "sdxl_unet", "sdxl_vae_decoder", "generative_fill"]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """A server of this module's own: the others must not see it die."""
-    with LocalServer(MODELS, ROOT / "build/fault-server.log") as running:
+    models = subset(tmp_path_factory.mktemp("quick") / "models", *QUICK)
+    with LocalServer(models, ROOT / "build/fault-server.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fill_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """The same, of generative fill."""
+    models = subset(tmp_path_factory.mktemp("fill") / "models", *FILL)
+    with LocalServer(models, ROOT / "build/fault-fill-server.log") as running:
         yield running
 
 
@@ -44,7 +53,7 @@ def find(server: LocalServer, victim: str) -> psutil.Process:
     raise AssertionError(f"no process of {victim}")
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("victim", [*QUICK, "tritonserver"])
 def test_a_killed_process_is_replaced_and_a_client_completes(server: LocalServer, victim: str) -> None:
     """SIGKILL, then one call that needs the victim: it completes within the 60 s that recovery may take."""
     process = find(server, victim)
@@ -66,6 +75,23 @@ def test_a_killed_process_is_replaced_and_a_client_completes(server: LocalServer
     news = server.log.read_text()[len(log) :]
     reason = "tritonserver exited" if victim == "tritonserver" else f"the process of {victim} died"
     assert news.count("restarting:") == news.count(f"restarting: {reason}") == 1
+
+
+@pytest.mark.parametrize("victim", ["sdxl_unet", "generative_fill"])
+def test_a_killed_process_of_a_fill_is_replaced(fill_server: LocalServer, victim: str) -> None:
+    """Also while the fill is under way: the client sends it again, but for a stream whose steps were seen."""
+    process = find(fill_server, victim)
+    with Client(fill_server.url, timeout=RECOVERY_S) as client, ThreadPoolExecutor(1) as pool:
+        stream = client.generative_fill_stream(PHOTO, hole(*SIZE), PROMPT, steps=150, strength=1.0)
+        whole = pool.submit(
+            client.generative_fill, PHOTO, hole(*SIZE), PROMPT, steps=10, strength=1.0, timeout=RECOVERY_S
+        )
+        next(stream)
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(NexusError):
+            list(stream)
+        assert whole.result().image.size == SIZE
+    assert find(fill_server, victim).pid != process.pid
 
 
 @pytest.mark.parametrize("victim", ["remove_background", "sam_encoder", "lama"])
@@ -101,12 +127,19 @@ def test_a_deadlock_is_noticed_by_inference(tmp_path: Path) -> None:
             time.sleep(0.5)
 
 
-def test_a_stopped_server_leaves_nothing() -> None:
-    """SIGTERM ends every process below, and their shared memory is gone."""
-    with LocalServer(MODELS, ROOT / "build/stop-server.log") as server:
+def test_a_stopped_server_finishes_its_fills_and_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM: the fill under way still gets its networks; then every process ends, and their shared memory is gone."""
+    with LocalServer(subset(tmp_path / "models", *FILL), ROOT / "build/stop-server.log") as server:
         below = processes(server)[1:]
         regions = set(Path("/dev/shm").glob(f"nexus_{server.process.pid}_*"))
         assert regions
+        with Client(server.url) as client:
+            stream = client.generative_fill_stream(PHOTO, hole(*SIZE), PROMPT, steps=50, strength=1.0)
+            next(stream)
+            server.process.send_signal(signal.SIGTERM)
+            *steps, last = stream
+        assert len(steps) == 49
+        assert isinstance(last, GenerativeFill)
     assert server.process.returncode == 0
     assert not any(process.is_running() for process in below)
     assert not any(region.exists() for region in regions)
