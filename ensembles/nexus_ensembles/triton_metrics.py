@@ -26,6 +26,7 @@ class FillMetrics:
     nexus_fills_total{model, outcome}           fills that have ended, by the tier that painted them
     nexus_network_out_of_memory_total{network}  calls for which a network had no memory
     nexus_fill_tier_left_out{model}             1 while a tier is left out because it was out of memory
+    nexus_requests_in_flight{pipeline}          fills under way; a server that is to stop waits for them
     """
 
     def __init__(self, tiers: Iterable[str], networks: Iterable[str]) -> None:
@@ -37,7 +38,8 @@ class FillMetrics:
         left_out = pb_utils.MetricFamily(
             "nexus_fill_tier_left_out", "1 while a tier is left out because it was out of memory", gauge
         )
-        self._families = fills, memory, left_out  # a family lives as long as its Python object
+        in_flight = pb_utils.MetricFamily("nexus_requests_in_flight", "Requests under way", gauge)
+        self._families = fills, memory, left_out, in_flight  # a family lives as long as its Python object
         # All of them now, so that a scrape before the first event reads zeros: a rate begins with the value before it.
         self._ok = {tier: fills.Metric(labels={"model": tier, "outcome": "ok"}) for tier in tiers}
         self._ended = {
@@ -45,7 +47,12 @@ class FillMetrics:
             for outcome in _OUTCOMES.values()
         }
         self._memory = {name: memory.Metric(labels={"network": name}) for name in networks}
+        self._in_flight = in_flight.Metric(labels={"pipeline": "generative_fill"})
         self._left_out = {tier: left_out.Metric(labels={"model": tier}) for tier in tiers}
+
+    def in_flight(self, fills: int) -> None:
+        """Show how many fills are under way."""
+        self._in_flight.set(float(fills))
 
     def painted(self, model: str, left_out: Mapping[str, bool]) -> None:
         """Count a fill that the tier `model` painted, and show which tiers are left out after it."""

@@ -66,6 +66,7 @@ class StreamingPipeline:
         """Answer a request, whatever happens: one without a last response would hang, and Triton with it."""
         sender = request.get_response_sender()
         self._in_flight += 1
+        self._metrics.in_flight(self._in_flight)
         try:
             if self._in_flight > self._limit:
                 raise Overloaded(f"{self._name} is busy with {self._limit} requests; try again.")
@@ -75,6 +76,7 @@ class StreamingPipeline:
             _send_last(sender, failure(self._name, error))
         finally:
             self._in_flight -= 1
+            self._metrics.in_flight(self._in_flight)
 
     async def _stream(self, request: Any, sender: Any) -> None:
         inputs = self._signature.values(request)

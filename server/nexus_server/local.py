@@ -18,7 +18,8 @@ from tritonclient.utils import InferenceServerException
 from nexus_server.errors import ServerError
 from nexus_server.supervisor import CHANNEL
 
-STOP_TIMEOUT_S = 45.0
+# Twice what a server takes to drain: the pipelines first, then Triton itself; see supervisor.py.
+STOP_TIMEOUT_S = 75.0
 
 
 class LocalServer:

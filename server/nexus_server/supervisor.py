@@ -11,6 +11,7 @@ import tritonclient.grpc.aio as grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
+from nexus_server.drain import drained
 from nexus_server.errors import ServerError
 from nexus_server.health import Prober
 from nexus_server.processes import StubWatch
@@ -93,7 +94,10 @@ class Supervisor:
             await self._pause(WATCH_INTERVAL_S)
             return server.ended or f"{type(error).__name__}: {error}"
         finally:
-            timeout_s = DRAIN_TIMEOUT_S + 5 if self._stopping.is_set() else BROKEN_TIMEOUT_S
+            timeout_s: float = BROKEN_TIMEOUT_S
+            if self._stopping.is_set():
+                await drained(f"http://{self._host}:{self._settings.metrics_port}/metrics", DRAIN_TIMEOUT_S)
+                timeout_s = DRAIN_TIMEOUT_S + 5
             await server.stop(watch.stubs, timeout_s)
 
     async def _is_ready(
@@ -153,9 +157,12 @@ class Supervisor:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
     @property
+    def _host(self) -> str:
+        return "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host
+
+    @property
     def _address(self) -> str:
-        host = "127.0.0.1" if self._settings.host == "0.0.0.0" else self._settings.host
-        return f"{host}:{self._settings.grpc_port}"
+        return f"{self._host}:{self._settings.grpc_port}"
 
 
 def say(message: str) -> None:

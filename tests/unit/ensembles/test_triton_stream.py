@@ -286,12 +286,15 @@ def test_fills_run_at_the_same_time_up_to_the_limit(stream: Any, monkeypatch: py
         f"generative_fill is busy with {LIMIT} requests; try again.",
     )
     assert not any(each.sender.sent for each in running)
+    in_flight = MetricFamily.made["nexus_requests_in_flight"].metrics
+    assert in_flight["generative_fill",] in (LIMIT, LIMIT + 1)  # the refused one may not have left yet
     model.model._loop.call_soon_threadsafe(model.fill.gate.set)
     for each in running:
         assert each.sender.ended.wait(WAIT_S)
     ((after,),) = model(request())
     assert values(after)["model"] == "sdxl"
     assert MetricFamily.made["nexus_fills_total"].metrics["sdxl", "ok"] == LIMIT + 1
+    assert in_flight["generative_fill",] == 0
 
 
 def test_a_network_out_of_memory_is_counted(
