@@ -145,8 +145,8 @@ def masked_ssim(filled: Picture, truth: Picture, mask: Picture) -> float:
 def spectrum_error(filled: Picture, truth: Picture, mask: Picture) -> float:
     """Error in dB of the log-power spectrum inside the hole; NaN where no patch of 16 pixels fits into it."""
     hole = torch.from_numpy(mask)[None, None].float()
-    pictures = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255.0 for x in (filled, truth))
-    return float(hole_spectrum_error(*pictures, hole))
+    painted, lost = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255.0 for x in (filled, truth))
+    return float(hole_spectrum_error(painted, lost, hole))
 
 
 @dataclass(frozen=True)
