@@ -89,7 +89,8 @@ class Frame:
     def mask(self, hole: Bool) -> Bool:
         """BOOL [H, W] of the photo -> BOOL [h, w]: True where a working pixel holds any of the hole.
 
-        Strokes thinner than a latent are widened to one; `latent_mask` could miss them.
+        Where it is thinner than a latent, the whole cells of LATENT x LATENT pixels that it touches are masked;
+        `latent_mask`, which looks at one pixel of each, could miss them.
         """
         pixels: Array = hole[self.crop.slices].view(np.uint8)
         shrink = math.ceil(self.crop.width / self.inner[0]), math.ceil(self.crop.height / self.inner[1])
@@ -100,8 +101,9 @@ class Frame:
         # an opening; OpenCV's own moves the picture when the kernel is even
         cores = cv2.erode(pixels, cell, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
         thick = cv2.dilate(cores, cell, anchor=(LATENT - 1, LATENT - 1))
-        thin = np.bitwise_xor(pixels, thick)
-        return cv2.bitwise_or(pixels, cv2.dilate(thin, cell)).view(np.bool_)
+        thin = np.bitwise_xor(pixels, thick).reshape(self.size[1] // LATENT, LATENT, -1, LATENT)
+        widened = np.where(thin.any(axis=(1, 3), keepdims=True), np.uint8(1), thin).reshape(pixels.shape)
+        return cv2.bitwise_or(pixels, widened).view(np.bool_)
 
     def paste(self, photo: Photo, hole: Bool, fill: UInt8) -> UInt8:
         """Put UINT8 [h, w, 3] `fill` of the working picture into a copy of the photo; returns [H, W, 3] or [H, W, 4].

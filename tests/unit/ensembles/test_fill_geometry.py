@@ -138,6 +138,28 @@ def test_a_thin_stroke_is_one_piece_in_the_latent_mask(angle: int) -> None:
     assert latents.sum() >= 37
 
 
+@pytest.mark.parametrize("thickness", range(1, 9))
+@pytest.mark.parametrize("side", [256, 512])
+def test_a_thin_stroke_masks_exactly_the_latents_it_touches(thickness: int, side: int) -> None:
+    """At every edge, and in the middle from each of the eight offsets to a latent's cell; 8 pixels only aligned."""
+    middle = range(side // 2, side // 2 + 8) if thickness < 8 else [side // 2]
+    for first in (0, side - thickness, *middle):
+        stroke = hole_in(side, side, (first, first + thickness, 0, side // 2))
+        for mask in (stroke, stroke.T):
+            working = Frame.around(mask, side).mask(mask)
+            touched = mask.reshape(side // 8, 8, side // 8, 8).any(axis=(1, 3))
+            np.testing.assert_array_equal(fill_geometry.latent_mask(working)[0], touched)
+            assert working[mask].all()
+
+
+def test_a_dot_in_a_corner_is_in_the_latent_mask_and_alone_is_pasted() -> None:
+    mask = hole_in(256, 256, (255, 256, 255, 256))
+    frame = Frame.around(mask, 256)
+    assert np.argwhere(fill_geometry.latent_mask(frame.mask(mask))[0]).tolist() == [[31, 31]]
+    pasted = frame.paste(Photo(noise(256, 256) // 2), mask, np.full((256, 256, 3), 200, np.uint8))
+    assert np.argwhere(pasted[..., 0] == 200).tolist() == [[255, 255]]
+
+
 def test_the_latent_mask_is_diffusers_nearest_sample() -> None:
     mask = noise(64, 128, 1)[..., 0] > 127
     latents = fill_geometry.latent_mask(mask)
