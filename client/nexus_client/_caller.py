@@ -46,6 +46,8 @@ DEFAULT_RETRIES = RetryPolicy()
 SHORTEST_TRY = 0.05
 """Seconds; with less left of the budget another try could not be answered."""
 
+CUT_SHORT = "the server ended the stream before its result"
+
 logger = logging.getLogger("nexus_client")
 
 
@@ -92,7 +94,7 @@ class Caller:
             while True:
                 yield await self._runtime.compute(lambda: request.read(outputs))  # noqa: B023 - used at once
                 try:
-                    outputs = await self._judged(request.model, _next(answers), call)
+                    following = await self._judged(request.model, _next(answers), call)
                 except DeadlineExceeded:
                     message = f"{request.model!r} did not finish within {call.budget:.3g} s"
                     raise DeadlineExceeded(message, timeout=call.budget) from None
@@ -100,8 +102,11 @@ class Caller:
                     raise
                 except Unavailable as error:
                     raise self._outage(str(error), call) from None
-                if not outputs:
-                    return
+                if following is None:
+                    if request.is_result(outputs):
+                        return
+                    raise self._outage(CUT_SHORT, call)
+                outputs = following
 
     async def _send(self, request: Request[T], send: Send[A], call: _Call) -> A:
         """Return what the first try brings that meets an available server."""
@@ -133,12 +138,17 @@ class Caller:
         """The one answer of a streaming model that is asked for no progress."""
         async with aclosing(self.transport.stream(model, inputs, timeout)) as answers:
             received = [outputs async for outputs in answers]
-        return received[-1] if received else {}
+        if not received:
+            raise Unavailable(CUT_SHORT)
+        return received[-1]
 
     async def _open(self, model: str, inputs: Tensors, timeout: float) -> tuple[Tensors, Answers]:
         """The first answer of a stream, which tells that the server has taken the request, and the others."""
         answers = self.transport.stream(model, inputs, timeout)
-        return await _next(answers), answers
+        first = await _next(answers)
+        if first is None:
+            raise Unavailable(CUT_SHORT)
+        return first, answers
 
     async def _judged(self, model: str, answer: Awaitable[A], call: _Call) -> A:
         try:
@@ -192,11 +202,11 @@ class _Call:
         return max(self._deadline - self._now(), 0.0)
 
 
-async def _next(answers: Answers) -> Tensors:
-    """Return the next answer of a stream, or no outputs at its end."""
+async def _next(answers: Answers) -> Tensors | None:
+    """Return the next answer of a stream, or None at its end."""
     async for outputs in answers:
         return outputs
-    return {}
+    return None
 
 
 def _checked(timeout: float) -> float:

@@ -34,7 +34,7 @@ def fill_stream(
     inputs = _inputs(image, mask, prompt, settings)
     inputs["progress"] = np.array([[True]])
     inputs["preview_every"] = int32(_whole("preview_every", preview_every, 0, INT32_MAX))
-    return Request("generative_fill", inputs, _read_answer, streams=True)
+    return Request("generative_fill", inputs, _read_answer, streams=True, is_result=_is_result)
 
 
 def _inputs(
@@ -73,9 +73,13 @@ def _number(name: str, value: float) -> float:
     return float(value)
 
 
-def _read_answer(outputs: Tensors) -> FillProgress | GenerativeFill:
+def _is_result(outputs: Tensors) -> bool:
     """Only the last answer has an image."""
-    return _read_fill(outputs) if "image" in outputs else _read_progress(outputs)
+    return "image" in outputs
+
+
+def _read_answer(outputs: Tensors) -> FillProgress | GenerativeFill:
+    return _read_fill(outputs) if _is_result(outputs) else _read_progress(outputs)
 
 
 def _read_progress(outputs: Tensors) -> FillProgress:

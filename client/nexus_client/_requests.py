@@ -39,12 +39,16 @@ SERVER_DEFAULT = -1
 
 @dataclass(frozen=True, eq=False)
 class Request(Generic[T]):
-    """What to send to which model, and how to read each answer. `streams`: the model may answer several times."""
+    """What to send to which model, and how to read each answer.
+
+    `streams`: the model may answer several times. `is_result`: tells the last of its answers from progress.
+    """
 
     model: str
     inputs: Tensors
     read: Callable[[Tensors], T]
     streams: bool = False
+    is_result: Callable[[Tensors], bool] = lambda _: True
 
 
 def segment(

@@ -86,8 +86,8 @@ class Call(NamedTuple):
 class MockTransport:
     """A server in memory: raises what `faults` holds, one per call, then answers. Blocking.
 
-    `break_after`: a stream gives so many answers and then raises the error. `cancelled`: for each stream that its
-    reader closed early, how many answers it had given.
+    `break_after`: a stream gives so many answers and then raises the error, or with None ends as if it were
+    complete. `cancelled`: for each stream that its reader closed early, how many answers it had given.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class MockTransport:
         self.models = set(PIPELINES)
         self.closed = False
         self.outputs: Tensors | None = None
-        self.break_after: tuple[int, BaseException] | None = None
+        self.break_after: tuple[int, BaseException | None] | None = None
         self.cancelled: list[int] = []
 
     def infer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
@@ -113,6 +113,8 @@ class MockTransport:
             raise self.faults.pop(0)
         for number, outputs in enumerate(fill_answers(inputs)):
             if self.break_after is not None and number == self.break_after[0]:
+                if self.break_after[1] is None:
+                    return
                 raise self.break_after[1]
             try:
                 yield outputs

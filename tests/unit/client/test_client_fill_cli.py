@@ -119,3 +119,11 @@ def test_out_of_memory_is_unavailable_at_once(nexus: Nexus) -> None:
     assert result.exit_code == 3
     assert result.stderr.splitlines()[-1] == "nexus: out of memory: both tiers."
     assert len(nexus.mock.calls) == 1
+
+
+def test_a_stream_that_ends_before_its_result_is_an_outage(nexus: Nexus) -> None:
+    nexus.mock.break_after = (2, None)
+    result = nexus(*FILL)
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[-1].endswith(": the server ended the stream before its result")
+    assert nexus.files() == set()

@@ -121,6 +121,27 @@ def test_nothing_is_retried_after_the_first_step(
     assert len(mock.calls) == 1
 
 
+@pytest.mark.parametrize("steps_given", [1, 4])
+def test_a_stream_that_ends_before_its_result_is_an_outage(
+    fill: Fill, mock: MockTransport, steps_given: int
+) -> None:
+    mock.break_after = (steps_given, None)
+    sentence = (
+        r"^localhost:8001 is unavailable \(1 try in 0\.\d s\): the server ended the stream before its result$"
+    )
+    with pytest.raises(Unavailable, match=sentence):
+        fill(mock)
+    assert len(mock.calls) == 1
+
+
+@pytest.mark.parametrize("method", ["generative_fill", "generative_fill_stream"])
+def test_a_stream_without_an_answer_is_an_outage(mock: MockTransport, method: str) -> None:
+    mock.break_after = (0, None)
+    client = Client(transport=mock, retries=None)
+    with pytest.raises(Unavailable, match="the server ended the stream before its result"):
+        list(getattr(client, method)(IMAGE, MASK, "a bench"))
+
+
 def test_a_failure_in_mid_stream_of_a_server_that_stops_is_an_outage(fill: Fill, mock: MockTransport) -> None:
     mock.is_ready = False
     mock.break_after = (1, ServerError("sdxl_unet failed"))

@@ -134,7 +134,8 @@ def test_mistakes_are_found_before_any_traffic(
 def test_an_answer_that_is_no_fill_is_a_server_error(
     mock: MockTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.unit.client.fakes.fill_answers", lambda _: iter(()))
+    other = {"mask": np.array([[b"of segment"]], np.object_)}
+    monkeypatch.setattr("tests.unit.client.fakes.fill_answers", lambda _: iter([other]))
     with pytest.raises(ServerError, match="no single 'step'"):
         list(Client(transport=mock).generative_fill_stream(IMAGE, MASK, "a bench"))
     with pytest.raises(ServerError, match="no single 'image'"):
