@@ -145,8 +145,9 @@ class Client:
         costs half. `strength`: how much of the old content to give up, above 0 up to 1; only that share of the
         steps is taken. `seed`: the same seed and settings give the same picture. `scheduler`: "euler",
         "euler_karras", "euler_ancestral", "euler_ancestral_karras", "dpmpp_2m", "dpmpp_2m_karras", "ddim" or "lcm".
-        What is None follows the server's default. Raises `OutOfMemory` when no tier of the server has device memory
-        for the call.
+        What is None follows the server's default. A server that goes away in the midst of a fill is waited for, and
+        the fill painted again from its first step, within `timeout`. Raises `OutOfMemory` when no tier of the server
+        has device memory for the call.
         """
         return finish(
             self._caller.call(
@@ -191,7 +192,7 @@ class Client:
 
         `preview_every`: a preview comes with every so many steps; 0 means none. Leaving the loop early, by break,
         `close()` or an exception, cancels the fill on the server. Nothing is sent before the first iteration, and
-        nothing is retried after the first step.
+        nothing is retried after the first step: a stream that breaks off later raises `Unavailable`.
         """
         return drain(
             self._caller.stream(
