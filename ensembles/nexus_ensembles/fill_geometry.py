@@ -22,8 +22,9 @@ MODULUS = 64
 LATENT = 8
 # The area of a working picture, in parts of the model's own; not above one, so that memory is known beforehand.
 SMALLEST_AREA = 0.75
-# Longer pictures are beyond what the models were trained on. A photo longer than this is extended by reflection.
-LONGEST_ASPECT = 2.5
+# Of the shapes that SDXL was trained on (arXiv:2307.01952, appendix I), those in common use; upright ones are their
+# transposes. Few shapes, because Triton batches only requests of the same; a photo longer than all is reflected.
+SHAPES = ((1024, 1024), (1152, 896), (1216, 832), (1344, 768), (1536, 640))
 # A crop is stretched by at most this to reach multiples of MODULUS; the paste-back undoes it.
 MOST_STRETCH = 1.25
 # What the encoder sees under the mask: the byte next to zero in [-1, 1], the value diffusers puts there (127.5).
@@ -39,7 +40,7 @@ class Frame:
     """Where the working picture lies in the photo.
 
     `crop` of the photo is resized to `inner` (width, height), and extended by reflection at its right and bottom to
-    `size` (width, height), both in working pixels. The two differ only for a photo longer than LONGEST_ASPECT.
+    `size` (width, height), both in working pixels. The two differ only for a photo longer than all working shapes.
     """
 
     crop: Box
@@ -166,15 +167,20 @@ def match_colours(fill: UInt8, picture: UInt8, mask: Bool) -> UInt8:
 
 @functools.lru_cache
 def _sizes(side: int) -> list[tuple[int, int]]:
-    """Every working (width, height) for a model of `side`."""
-    lengths = range(MODULUS, math.ceil(side * LONGEST_ASPECT), MODULUS)
-    return [
+    """The working (width, height) for a model of `side`: the multiples of MODULUS nearest in aspect to SHAPES."""
+    longest = max(width / height for width, height in SHAPES)
+    lengths = range(MODULUS, math.ceil(side * math.sqrt(longest)) + MODULUS, MODULUS)
+    possible = [
         (width, height)
         for width in lengths
         for height in lengths
-        if SMALLEST_AREA <= width * height / (side * side) <= 1
-        and max(width, height) <= LONGEST_ASPECT * min(width, height)
+        if SMALLEST_AREA <= width * height / (side * side) <= 1 and height <= width <= longest * height
     ]
+    nearest = {
+        min(possible, key=lambda size: (abs(math.log(size[0] / size[1] * height / width)), -size[0]))
+        for width, height in SHAPES
+    }
+    return sorted(nearest | {(height, width) for width, height in nearest})
 
 
 def _with_margin(low: int, high: int, limit: int, side: int) -> tuple[int, int]:
