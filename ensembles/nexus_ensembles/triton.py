@@ -10,7 +10,6 @@ import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -97,7 +96,11 @@ class TritonNetworks:
         if self._rounds:
             await self._rounds.join()
         departures = self._departures.get(network)
-        async with departures.together() if departures else nullcontext():
+        if not departures:
+            return await self._call(network, inputs)
+        # Triton ends a batch where the shape of a row changes.
+        kind = tuple(sorted((name, array.shape[1:]) for name, array in inputs.items()))
+        async with departures.together(kind, rows=len(next(iter(inputs.values())))):
             return await self._call(network, inputs)
 
     async def _call(self, network: str, inputs: dict[str, Array]) -> dict[str, Array]:

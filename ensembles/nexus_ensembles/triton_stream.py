@@ -43,7 +43,8 @@ class StreamingPipeline:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._pipeline = GenerativeFill.load(folder, parameters)
         networks = f"{parameters['networks']} {parameters.get('fallback_networks', '')}".split()
-        self._departures = {network: Departures() for network in networks}
+        rows = int(parameters["batch_rows"])
+        self._departures = {network: Departures(rows) for network in parameters["loop_networks"].split()}
         self._metrics = FillMetrics(self._pipeline.left_out, networks)
         # A loop of our own. In Triton's, a request that ends at once, refused, races with the bookkeeping of its
         # coroutine, which then stays in memory and leaves an error in the log.

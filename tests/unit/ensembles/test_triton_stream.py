@@ -140,6 +140,19 @@ def error(response: InferenceResponse) -> tuple[str, str]:
     return found.code(), found.message()
 
 
+def test_a_group_of_calls_is_a_batch_of_the_networks() -> None:
+    """The config says in two places what is one number."""
+
+    def config(name: str) -> ModelConfig:
+        return text_format.Parse((CONFIG.parents[1] / name / "config.pbtxt").read_text(), ModelConfig())
+
+    parameters = config("generative_fill").parameters
+    networks = parameters["loop_networks"].string_value.split()
+    assert networks == ["sdxl_unet", "sd15_unet"]
+    for network in networks:
+        assert str(config(network).max_batch_size) == parameters["batch_rows"].string_value
+
+
 @pytest.fixture(autouse=True)
 def answering(bls: BLS) -> None:
     bls.response = InferenceResponse([Tensor("noise", np.zeros((1, 4, 8, 8), np.float32))])
