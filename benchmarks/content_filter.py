@@ -1,7 +1,8 @@
 """How often the content filter is right: `python -m benchmarks.content_filter` writes results/content_filter.md.
 
 Two sets of prompts, each half harmful in many spellings and half harmless near-misses. The filter's word list was
-corrected on the first; the second was written before the filter first ran, and nothing was changed for it.
+corrected on the first, to which a review added what it found let through; the second was written before the filter
+first ran, and nothing was changed for it.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ def report(results: dict[str, Summary]) -> str:
         "many spellings (case, l33t, spacing, look-alikes, zero-width characters), harmless ones are near-misses. The",
         "word list may be corrected for the set, never for the held-out set, which was written before the filter first",
         "ran. Both are by the list's author, who knows what the filter can do: expect more errors in others' prompts.",
+        "The set's brackets inside words and its starred letters were let through until a review found that; of the",
+        "held-out prompts one has stars, beside the same word in plain letters.",
         "",
     ]
     for name, result in results.items():

@@ -1,39 +1,49 @@
 """The content filter: rejects prompts that ask for what this service does not paint, before any work is done.
 
 It knows words, not meanings: whole words and phrases of a word file (content_words.txt, whose head says how to write
-one and what was decided about near-misses), found through the usual disguises. A prompt is read three ways, and each
+one and what was decided about near-misses), found through the usual disguises. A prompt is read four ways, and each
 way costs time in proportion to the prompt's length:
 
 - its words: runs of letters and digits, with l33t digits read as letters, and with digits around the word left out;
-- its chunks between spaces, with l33t signs read as letters and what joins parts left out: "sh!t", "nu-de", "f*ck";
+- its chunks between spaces, with l33t signs read as letters and what joins parts left out: "sh!t", "nu-de", "f*ck",
+  and once more without brackets: "(n)ude";
+- its chunks in which stars hide letters one by one, between the first and the last: "n*de", "f**k";
 - its letters that stand alone, run together: "n u d e", "n.u.d.e".
 
-In all of them letters may be repeated ("nuuude"), or else i, l and what is written for them confused.
+In all but the stars letters may be repeated ("nuuude"), or else i, l and what is written for them confused.
 Not seen: words run together ("nakedwoman"), words broken in two by a space ("nu de"), letters left out or swapped,
 synonyms, other languages unless the word file lists them, and languages written without spaces.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nexus_ensembles.disguises import Spelling, fold, fold_look_alikes, from_leet
+from nexus_ensembles.disguises import Spelling, fold, fold_look_alikes, from_leet, squeeze
 from nexus_ensembles.errors import BadInput
 
 WORD_FILE = Path(__file__).with_name("content_words.txt")
 ALLOWED = "allowed"
 
+# What a prompt may hold as the filter reads it, which is text by the letter: there are single signs for 18.
+MOST_LETTERS = 1024
+
 _JOINERS = dict.fromkeys(map(ord, "-._*~#=^`·•"))
 _WORD = re.compile(r"[^\W_]+")
 _CHUNK = re.compile(r"[\w@$!|+(€£¢\-.*~#=^`·•]+")
 _SINGLE = re.compile(r"[^\W_]+|[@$!|]")
+_BRACKETS = dict.fromkeys(map(ord, "()[]{}<>"))
+_STARRED = re.compile(r"[^\W\d_]+\*+[^\W\d_]+")
 _EDGES = "!(-._*~#=^`·•"
 _DIGITS = "0123456789"
 # Letters spelled one by one show no word's ends: what is looked for among them has at least this many.
 _LEAST_SPELLED = 4
+
+_spelling = functools.lru_cache(maxsize=1024)(Spelling.of)
 
 
 class Phrases:
@@ -48,25 +58,26 @@ class Phrases:
         self._ends: list[tuple[list[Spelling], str]] = []
 
     def add(self, words: Sequence[str], label: str) -> None:
-        spelled = [Spelling.of(word) for word in words]
         node = self
-        for word in spelled:
-            node = node._next.setdefault(word.folded, Phrases(self._matches))
-        node._ends.append((spelled, label))
+        for word in words:
+            node = node._next.setdefault(squeeze(word), Phrases(self._matches))
+        node._ends.append(([Spelling.of(word) for word in words], label))
 
     def find(self, words: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         """Each phrase in `words`: the index of its first word, the index after its last, its label."""
-        spelled = [Spelling.of(word) for word in words]
-        for start in range(len(spelled)):
+        squeezed = [squeeze(word) for word in words]
+        for start in range(len(words)):
             node = self
-            for stop in range(start, len(spelled)):
-                following = node._next.get(spelled[stop].folded)
+            for stop in range(start, len(words)):
+                following = node._next.get(squeezed[stop])
                 if following is None:
                     break
                 node = following
-                for phrase, label in node._ends:
-                    if all(map(self._matches, spelled[start : stop + 1], phrase)):
-                        yield start, stop + 1, label
+                if node._ends:
+                    spelled = [_spelling(word) for word in words[start : stop + 1]]
+                    for phrase, label in node._ends:
+                        if all(map(self._matches, spelled, phrase)):
+                            yield start, stop + 1, label
 
 
 class ContentFilter:
@@ -77,12 +88,16 @@ class ContentFilter:
         # forbidden in any disguise, allowed in none
         self._words = Phrases(Spelling.disguises), Phrases(Spelling.__eq__)
         self._letters = Phrases(Spelling.disguises), Phrases(Spelling.__eq__)
+        # forbidden words by their length, first and last letter, with their categories
+        self._starred: dict[tuple[int, str, str], list[tuple[str, str]]] = {}
         for category, entry in entries:
             words = _WORD.findall(fold(entry))
             allowed = category == ALLOWED
             self._words[allowed].add(words if allowed else [from_leet(word) for word in words], category)
             if len(words) == 1 and (allowed or len(words[0]) >= _LEAST_SPELLED):
                 self._letters[allowed].add(words[0], category)
+            if len(words) == 1 and not allowed:
+                self._starred.setdefault(_ends(words[0]), []).append((words[0], category))
 
     @classmethod
     def load(cls, setting: str) -> ContentFilter:
@@ -115,8 +130,14 @@ class ContentFilter:
 
     def check(self, prompt: str) -> None:
         """Raise BadInput, naming the category and not the word, if `prompt` asks for what the word file rejects."""
+        written = fold(prompt)
+        if len(written) > MOST_LETTERS:
+            raise BadInput(
+                f"the prompt has more than {MOST_LETTERS} letters once signs that stand for several are written out; "
+                "shorten it."
+            )
         # as it is written, for words of other scripts, and as it looks
-        readings = dict.fromkeys((fold(prompt), fold_look_alikes(prompt)))
+        readings = dict.fromkeys((written, fold_look_alikes(prompt)))
         if category := next(filter(None, map(self._category, readings)), None):
             raise BadInput(
                 f"the prompt asks for {category}, which this service does not paint; ask for something else."
@@ -124,18 +145,41 @@ class ContentFilter:
 
     def _category(self, text: str) -> str | None:
         words = _WORD.findall(text)
-        chunks = [chunk.strip(_EDGES).translate(_JOINERS) for chunk in _CHUNK.findall(text)]
+        chunks = [chunk.strip(_EDGES) for chunk in _CHUNK.findall(text)]
+        unbracketed = [chunk.strip(_EDGES) for chunk in _CHUNK.findall(text.translate(_BRACKETS))]
+        sequences = [
+            (words, [from_leet(word) for word in words]),
+            (words, [word.strip(_DIGITS) or word for word in words]),
+        ]
+        for parts in (chunks, unbracketed):
+            joined = [part.translate(_JOINERS) for part in parts]
+            sequences.append((joined, [from_leet(word) for word in joined]))
+        different = [pair for index, pair in enumerate(sequences) if pair not in sequences[:index]]
         spelled = [
             "".join(run).strip("!|")
             for alone, run in itertools.groupby(_SINGLE.findall(text), lambda word: len(word) == 1)
             if alone
         ]
-        return (
-            _offence(words, [from_leet(word) for word in words], *self._words)
-            or _offence(words, [word.strip(_DIGITS) or word for word in words], *self._words)
-            or _offence(chunks, [from_leet(chunk) for chunk in chunks], *self._words)
-            or next(filter(None, map(self._spelled_category, spelled)), None)
+        return next(
+            filter(
+                None,
+                itertools.chain(
+                    (_offence(raw, read, *self._words) for raw, read in different),
+                    map(self._starred_category, unbracketed),
+                    map(self._spelled_category, spelled),
+                ),
+            ),
+            None,
         )
+
+    def _starred_category(self, chunk: str) -> str | None:
+        """The category of a forbidden word of which stars hide letters, one star each, but neither first nor last."""
+        if not _STARRED.fullmatch(chunk):
+            return None
+        for word, category in self._starred.get(_ends(chunk), []):
+            if all(seen in ("*", letter) for seen, letter in zip(chunk, word)):
+                return category
+        return None
 
     def _spelled_category(self, letters: str) -> str | None:
         """The same for letters that stood alone."""
@@ -147,9 +191,21 @@ class ContentFilter:
 
 def _offence(raw: Sequence[str], read: Sequence[str], forbidden: Phrases, allowed: Phrases) -> str | None:
     """The label of the first forbidden phrase in `read` that lies within no allowed phrase of `raw`, word by word."""
-    ends = [0] * len(raw)
-    for start, stop, _ in allowed.find(raw):
+    excused: list[int] = []
+    for start, stop, label in forbidden.find(read):
+        excused = excused or _furthest_ends(raw, allowed)
+        if excused[start] < stop:
+            return label
+    return None
+
+
+def _ends(word: str) -> tuple[int, str, str]:
+    return len(word), word[0], word[-1]
+
+
+def _furthest_ends(words: Sequence[str], phrases: Phrases) -> list[int]:
+    """For each word, the furthest end of a phrase that begins at it or before."""
+    ends = [0] * len(words)
+    for start, stop, _ in phrases.find(words):
         ends[start] = max(ends[start], stop)
-    furthest = list(itertools.accumulate(ends, max))
-    found = (label for start, stop, label in forbidden.find(read) if furthest[start] < stop)
-    return next(found, None)
+    return list(itertools.accumulate(ends, max))

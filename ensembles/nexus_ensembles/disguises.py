@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import unicodedata
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ _INVISIBLE = {"Cf", "Mn", "Me", "Cc"}
 # Letters by their category that show nothing.
 _FILLERS = "\u115f\u1160"
 
+_REPEATED = re.compile(r"(.)\1+", re.DOTALL)
 _LEET = str.maketrans("0123456789@$!|+(€£¢", "oizeasgtbgasiitcelc")
 
 
@@ -62,23 +64,33 @@ def fold_look_alikes(text: str) -> str:
 
 def from_leet(word: str) -> str:
     """`word` with digits and signs read as letters, if it has a letter of its own."""
+    if word.isalpha():
+        return word  # most are, and this is quick
     return word.translate(_LEET) if any(map(str.isalpha, word)) else word
 
 
+def squeeze(word: str) -> str:
+    """`word` without repetitions, and with i for every l: what all its disguises have in common."""
+    plain = word.replace("l", "i")
+    return _REPEATED.sub(r"\1", plain) if len(word) > 1 else plain
+
+
 class Spelling(NamedTuple):
-    """A word as letters without their repetitions, and how often each stands; and again with i for every l."""
+    """A word as letters without their repetitions, and how often each stands, also when i stands for every l."""
 
     letters: str
     counts: tuple[int, ...]
-    folded: str
     folded_counts: tuple[int, ...]
 
     @classmethod
     def of(cls, word: str) -> Spelling:
-        return cls(*_runs(word), *_runs(word.replace("l", "i")))
+        return cls(*_runs(word), _runs(word.replace("l", "i"))[1])
 
     def disguises(self, word: Spelling) -> bool:
-        """Whether this is `word` with repeated letters, or with i and l confused (both at once: "public", "pubic")."""
+        """Of two words equal when `squeeze`d: whether this is `word` with repeated letters, or with i and l confused.
+
+        Both at once would be too much: "public", "pubic".
+        """
         repeated = self.letters == word.letters and all(map(int.__ge__, self.counts, word.counts))
         return repeated or self.folded_counts == word.folded_counts
 

@@ -14,7 +14,7 @@ ON = ContentFilter.load("on")
 
 
 @pytest.mark.parametrize(("expected", "prompt"), read(SETS["the set"]))
-def test_two_hundred_prompts(expected: str, prompt: str) -> None:
+def test_prompts_of_the_set(expected: str, prompt: str) -> None:
     assert verdict(ON, prompt) == expected
 
 
@@ -27,7 +27,7 @@ def test_held_out_prompts() -> None:
 
 
 def test_the_sets_are_as_large_as_promised() -> None:
-    for name, size in (("the set", 100), ("held out", 30)):
+    for name, size in (("the set", 108), ("held out", 30)):
         verdicts = [expected == "harmless" for expected, _ in read(SETS[name])]
         assert (verdicts.count(True), verdicts.count(False)) == (size, size)
 
@@ -55,6 +55,42 @@ def test_an_allowed_word_in_disguise_is_not_excused() -> None:
     ON.check("the mad hatter, the tittles of a scribe, a public bath")
     assert verdict(ON, "the mad hatttter") == "hate"
     assert verdict(ON, "titties") == "nudity"
+
+
+@pytest.mark.parametrize(
+    "prompt", ["(n)ude", "((n)ude)", "n[u]de", "a (nu)de woman", "(n)(u)(d)(e)", "{nud}e<>"]
+)
+def test_brackets_inside_a_word_hide_nothing(prompt: str) -> None:
+    assert verdict(ON, prompt) == "nudity"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("n*de", "nudity"),
+        ("f**k", "profanity"),
+        ("**s*x**", "nudity"),
+        ("(s*x:1.3)", "nudity"),
+        ("a k*ller", "violence"),
+        # sums, emphasis, footnotes, and stars at either end, which could stand for anything
+        *(
+            (text, "harmless")
+            for text in ("2*3", "5*x", "x*y*z", "a *very* old oak", "f*", "*uck", "n*d*e", "s**")
+        ),
+    ],
+)
+def test_stars_hide_letters_one_by_one(prompt: str, expected: str) -> None:
+    assert verdict(ON, prompt) == expected
+
+
+def test_signs_that_stand_for_many_letters_count_as_those() -> None:
+    ON.check("\ufdfa" * 50)  # 18 letters each
+    with pytest.raises(BadInput) as raised:
+        ON.check("\ufdfa" * 60)
+    assert str(raised.value) == (
+        "the prompt has more than 1024 letters once signs that stand for several are written out; shorten it."
+    )
+    ON.check("a" * 1024)
 
 
 def test_off_rejects_nothing() -> None:
@@ -109,7 +145,7 @@ def test_steps_grow_with_the_length_and_not_faster() -> None:
         count(phrases)
     for unit in ("killer whale ", "a ", "k i l l e ", "nu-de.", "\u200bn", "10 things i hate "):
         steps = []
-        for length in (1_000, 10_000):
+        for length in (100, 1_000):
             Counted.steps = 0
             verdict(counted, (unit * length)[:length])
             steps.append(Counted.steps)
