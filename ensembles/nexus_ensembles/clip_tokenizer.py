@@ -25,6 +25,8 @@ import numpy.typing as npt
 CONTEXT_LENGTH = 77
 # The last byte of a word is a symbol of its own, that many ids further on.
 _END_OF_WORD = 256
+# Words of more characters are rarely met again, and are not kept in the cache with their tokens.
+_LONGEST_KEPT = 64
 # Bytes whose Latin-1 character can be seen come first and stand for themselves; the rest are characters from 256 on.
 _VISIBLE = (*range(33, 127), *range(161, 173), *range(174, 256))
 _BYTES_BY_ID = (*_VISIBLE, *(byte for byte in range(256) if byte not in _VISIBLE))
@@ -78,7 +80,8 @@ class ClipTokenizer:
         clean = "".join(map(str.lower, _WHITESPACE.sub(" ", unicodedata.normalize("NFC", text))))
         ids, ignored = [self.start], ""
         for first, last in _words(clean):
-            tokens = self._tokens(clean[first:last])
+            word = clean[first:last]
+            tokens = self._tokens(word) if len(word) <= _LONGEST_KEPT else self._merge(word)
             room = CONTEXT_LENGTH - 1 - len(ids)
             ids += tokens[:room]
             if len(tokens) > room:

@@ -119,6 +119,13 @@ def test_a_very_long_word_is_tokenised_as_far_as_it_counts() -> None:
     assert len(cut.ignored) == 100_000 - 75 * 8
 
 
+def test_very_long_words_are_not_kept() -> None:
+    tokenizer = ClipTokenizer([("a", "b")])
+    for length in (64, 64, 65):
+        assert content(tokenizer, "b" * length) == spelled("b" * length)
+    assert tokenizer._tokens.cache_info().currsize == 1
+
+
 def test_merges_are_read_from_a_checkpoints_file(tmp_path: Path) -> None:
     path = tmp_path / "merges.txt"
     path.write_text("#version: 0.2\na b\nĠ Ġ\nab c</w>\n", encoding="utf-8")

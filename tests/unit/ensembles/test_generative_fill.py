@@ -193,8 +193,8 @@ def test_concurrent_fills_do_not_disturb_each_other() -> None:
         ({"strength": math.nan}, "strength is nan; it must be more than 0 and at most 1."),
         ({"seed": -1}, f"seed is -1; it must lie between 0 and {2**63 - 1}."),
         ({"preview_every": -1}, "preview_every is -1; it must be 0 (no previews) or more."),
-        ({"prompt": "x" * 4097}, "the prompt has 4097 bytes; at most 4096 are accepted."),
-        ({"negative_prompt": "é" * 2049}, "the negative prompt has 4098 bytes; at most 4096 are accepted."),
+        ({"prompt": "x" * 1025}, "the prompt has 1025 bytes; at most 1024 are accepted."),
+        ({"negative_prompt": "é" * 513}, "the negative prompt has 1026 bytes; at most 1024 are accepted."),
     ],
 )
 def test_parameters_out_of_range(options: dict[str, Any], sentence: str) -> None:
@@ -211,6 +211,10 @@ def test_what_the_schedulers_refuse_costs_no_network(options: dict[str, Any]) ->
     with pytest.raises(BadInput):
         fill(networks, **options)
     assert networks.calls == []
+
+
+def test_the_longest_prompts_are_served() -> None:
+    assert fill(prompt="é" * 512, negative_prompt="x" * 1024)[1].model == "sdxl"
 
 
 def test_the_largest_seed_and_the_smallest_strength_are_served() -> None:
