@@ -8,7 +8,6 @@ UNet with one row a prompt, so that the rows of different requests, at different
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from nexus_ensembles.fill_geometry import Frame
 from nexus_ensembles.fill_order import Order
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
 from nexus_ensembles.previews import Previews
+from nexus_ensembles.stopwatch import Stopwatch
 from nexus_ensembles.tiers import COOL_DOWN_SECONDS, Breaker, Tier
 
 # What fills up a prompt for SDXL's second text encoder; for the others it is the token that ends the text.
@@ -129,18 +129,19 @@ class GenerativeFill:
         out of memory the fill begins anew with the next, and so does the count of its steps.
         Raises BadInput, and OutOfMemory when no tier has room.
         """
-        watch = _Watch()
+        watch = Stopwatch()
         order = Order(
             prompt, negative_prompt, steps, guidance_scale, strength, seed, scheduler, preview_every
         )
         self._content_filter.check(prompt)
         photo = await asyncio.to_thread(images.decode_photo, image)
         hole = await asyncio.to_thread(images.decode_mask, mask, photo.size)
-        tokens = [self._tokenizer.encode(text, self._tokenizer.end) for text in order.prompts]
-        tokens_2 = [self._tokenizer.encode(text, SDXL_PADDING) for text in order.prompts]
-        job = _Job(
-            order, photo, hole, np.stack([row.ids for row in tokens]), np.stack([row.ids for row in tokens_2])
-        )
+        rows = [self._tokenizer.encode(text, self._tokenizer.end) for text in order.prompts]
+        tokens = np.stack([row.ids for row in rows])
+        is_padding = (
+            np.cumsum(tokens == self._tokenizer.end, axis=1) > 1
+        )  # behind the first token that ends the text
+        job = _Job(order, photo, hole, tokens, np.where(is_padding, np.int32(SDXL_PADDING), tokens))
         for tier, breaker in self._tiers:
             attempt = breaker.admit() if breaker else nullcontext()
             if attempt is None:
@@ -156,7 +157,7 @@ class GenerativeFill:
             except OutOfMemory:
                 continue
             yield Result(
-                filled, seed, tier.name, watch.all(), self._notices(tier, [row.ignored for row in tokens])
+                filled, seed, tier.name, watch.all(), self._notices(tier, [row.ignored for row in rows])
             )
             return
         raise OutOfMemory(
@@ -177,7 +178,7 @@ class GenerativeFill:
 
 
 async def _paint(
-    networks: Networks, tier: Tier, job: _Job, watch: _Watch
+    networks: Networks, tier: Tier, job: _Job, watch: Stopwatch
 ) -> AsyncGenerator[Progress | bytes, None]:
     """Paint a job with one tier's networks; yields each step, then the PNG."""
     order = job.order
@@ -240,24 +241,3 @@ def _guide(noise: Float32, scale: float) -> Float32:
     """FP32 [rows, 4, h, w] predictions, the negative prompt's first -> FP32 [4, h, w]: classifier-free guidance."""
     guided: Float32 = noise[-1] if len(noise) == 1 else noise[0] + np.float32(scale) * (noise[1] - noise[0])
     return guided
-
-
-class _Watch:
-    """Seconds by phase, and in total from its making on."""
-
-    def __init__(self) -> None:
-        self._began = self._lap = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-
-    def restart(self) -> None:
-        """Forget the phases, for another try."""
-        self._seconds = {}
-        self._lap = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        """End a phase, which began where the one before ended."""
-        now = time.perf_counter()
-        self._seconds[phase], self._lap = now - self._lap, now
-
-    def all(self) -> dict[str, float]:
-        return {**self._seconds, "total": time.perf_counter() - self._began}
