@@ -4,9 +4,10 @@ It reads the same config.pbtxt as the C++ backend, so that a repository runs on 
 from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means every core).
 
 On a GPU (the instance is on one, and onnxruntime has CUDA) the requests of a batch are concatenated, run once and
-split again. On a CPU they run one after another: there a batch costs as much per row as a single row does, while
-its memory grows with the rows (U2-Net: 0.35 GB for one, 2.9 GB for eight), and a row alone gives the very same bits
-as a row among others.
+split again. On a CPU they run one after another, unless the parameter `concatenate_on_cpu` is "true": there a batch
+costs as much per row as a single row does, while its memory grows with the rows (U2-Net: 0.35 GB for one, 2.9 GB for
+eight), and a row alone gives the very same bits as a row among others. For a network of many small operations it pays:
+see sdxl_unet.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class TritonPythonModel:
             providers.insert(
                 0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])})
             )
+        self._concatenates = self._on_gpu or parameters.get("concatenate_on_cpu") == "true"
         artifact = config.get("default_model_filename") or "model.onnx"
         path = Path(args["model_repository"]) / args["model_version"] / artifact
         self._session = ort.InferenceSession(str(path), options, providers)
@@ -63,7 +65,7 @@ class TritonPythonModel:
         self._outputs = [item["name"] for item in config["output"]]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        groups = [requests] if self._on_gpu else [[request] for request in requests]
+        groups = [requests] if self._concatenates else [[request] for request in requests]
         return [response for group in groups for response in self._run_isolated(group)]
 
     def _run_isolated(self, requests: list[Any]) -> list[Any]:

@@ -103,6 +103,14 @@ def test_requests_are_concatenated_on_a_gpu(make: Make) -> None:
     assert Recorder.made[0].shapes == [(6, 3)]
 
 
+@pytest.mark.parametrize(("word", "shapes"), [("true", [(3, 3)]), ("false", [(2, 3), (1, 3)])])
+def test_requests_are_concatenated_on_a_cpu_where_the_config_says_so(
+    make: Make, word: str, shapes: list[tuple[int, int]]
+) -> None:
+    make(parameters={"concatenate_on_cpu": {"string_value": word}}).execute([request(2), request(1)])
+    assert Recorder.made[0].shapes == shapes
+
+
 @pytest.mark.parametrize("gpu", [True, False])
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_a_bad_request_fails_alone(make: Make, utils: Any, gpu: bool, at: int) -> None:
