@@ -38,9 +38,13 @@ class Network:
 
     async def call(self, name: str, rows: int = 1) -> None:
         async with self.departures.together(name.isupper(), rows):
-            for task, execution in self._queue.items():
-                if execution.kind == name.isupper() and execution.rows + rows <= MAX_ROWS:
-                    break
+            fits = [
+                task
+                for task, execution in self._queue.items()
+                if execution.kind == name.isupper() and execution.rows + rows <= MAX_ROWS
+            ]
+            if fits:
+                task, execution = fits[0], self._queue[fits[0]]
             else:
                 execution = Execution(name.isupper())
                 task = asyncio.create_task(self._execute(execution))
