@@ -71,7 +71,7 @@ class TritonNetworks:
     """Calls networks from within one request, one call at a time, by asynchronous BLS.
 
     `rounds` are those of the request's execution, and `departures` those of its process by network, where it has such;
-    `out_of_memory` is told the name of a network that had no memory for a call.
+    `under_way` holds each call while it runs, and `out_of_memory` is told the name of a network that had no memory.
     """
 
     def __init__(
@@ -79,11 +79,13 @@ class TritonNetworks:
         request: Any,
         rounds: Rounds | None = None,
         departures: Mapping[str, Departures] = MappingProxyType({}),
+        under_way: set[asyncio.Future[Any]] | None = None,
         out_of_memory: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._request = request
         self._rounds = rounds
         self._departures = departures
+        self._under_way = set() if under_way is None else under_way
         self._out_of_memory = out_of_memory
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
@@ -113,7 +115,10 @@ class TritonNetworks:
             inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         )
-        response = await call.async_exec()
+        answer = asyncio.ensure_future(call.async_exec())
+        self._under_way.add(answer)
+        answer.add_done_callback(self._under_way.discard)
+        response = await answer
         if response.has_error():
             error = _network_error(network, response.error())
             if isinstance(error, OutOfMemory):

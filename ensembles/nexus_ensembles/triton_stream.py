@@ -30,6 +30,9 @@ class StreamingPipeline:
     While one fill waits for a network the others go on, so that their calls, each a step of another fill, meet in the
     network's queue and share its batches. Cancelling is looked for before each call of a network: when the client
     cancels, its deadline passes or its connection breaks, no call after the one under way is made.
+
+    A request with an empty image, as the supervisor's probe has it, is refused once the networks' calls that it found
+    under way have ended; it is no fill to the metrics and to the limit.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -45,6 +48,8 @@ class StreamingPipeline:
         networks = f"{parameters['networks']} {parameters.get('fallback_networks', '')}".split()
         rows = int(parameters["batch_rows"])
         self._departures = {network: Departures(rows) for network in parameters["loop_networks"].split()}
+        # The calls of networks that are under way.
+        self._calls: set[asyncio.Future[Any]] = set()
         self._metrics = FillMetrics(self._pipeline.left_out, networks)
         # A loop of our own. In Triton's, a request that ends at once, refused, races with the bookkeeping of its
         # coroutine, which then stays in memory and leaves an error in the log.
@@ -66,17 +71,24 @@ class StreamingPipeline:
     async def _serve(self, request: Any) -> None:
         """Answer a request, whatever happens: one without a last response would hang, and Triton with it."""
         sender = request.get_response_sender()
-        self._in_flight += 1
+        is_probe = _has_empty_image(request)
+        fills = 0 if is_probe else 1
+        self._in_flight += fills
         self._metrics.in_flight(self._in_flight)
         try:
-            if self._in_flight > self._limit:
+            if is_probe:
+                # The supervisor asks whether fills are served. One whose network hangs would never say so.
+                if self._calls:
+                    await asyncio.wait(set(self._calls))
+            elif self._in_flight > self._limit:
                 raise Overloaded(f"{self._name} is busy with {self._limit} requests; try again.")
             await self._stream(request, sender)
         except Exception as error:
-            self._metrics.ended(error, self._pipeline.left_out)
+            if not is_probe:
+                self._metrics.ended(error, self._pipeline.left_out)
             _send_last(sender, failure(self._name, error))
         finally:
-            self._in_flight -= 1
+            self._in_flight -= fills
             self._metrics.in_flight(self._in_flight)
 
     async def _stream(self, request: Any, sender: Any) -> None:
@@ -86,7 +98,10 @@ class StreamingPipeline:
         as_text = data_urls.is_data_url(inputs["image"])
         inputs = {name: _readable(name, value) for name, value in inputs.items()}
         networks = TritonNetworks(
-            request, departures=self._departures, out_of_memory=self._metrics.out_of_memory
+            request,
+            departures=self._departures,
+            under_way=self._calls,
+            out_of_memory=self._metrics.out_of_memory,
         )
         async with aclosing(self._pipeline.run(networks, **inputs)) as events:
             async for event in events:
@@ -95,6 +110,10 @@ class StreamingPipeline:
                     _send_last(sender, self._signature.response(_outputs(event, as_text)))
                 elif has_progress:
                     sender.send(self._signature.response(_outputs(event, as_text)))
+
+
+def _has_empty_image(request: Any) -> bool:
+    return any(tensor.name() == "image" and not any(tensor.as_numpy().flat) for tensor in request.inputs())
 
 
 def _send_last(sender: Any, response: Any) -> None:

@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from nexus_server.processes import StubWatch
-from nexus_server.repository import networks_of, value_of
+from nexus_server.repository import FALLBACK, networks_of, value_of
 
 # A model is hung when a probe of it is unanswered and none of its processes works for so long.
 HANG_S = 30
@@ -39,7 +39,8 @@ PROBE_DIM = 64
 class Prober:
     """Sends a real inference to every model that has answered none since the last look.
 
-    A pipeline gets empty inputs: that its own code answers INVALID_ARGUMENT shows that it runs. A network gets
+    A pipeline gets empty inputs: that its own code answers INVALID_ARGUMENT shows that it runs, and generative_fill
+    answers once the networks' calls that it has under way have ended. A network gets
     zeros. A model with a response cache gets none: its second probe would be answered by the cache, and a new image
     each time would cost more than the probe is worth. Nor does one whose parameter `probe` is "off", because only its
     artifact knows the shapes that it takes. Pipelines come before networks, whose work would otherwise
@@ -80,9 +81,9 @@ class Prober:
         The kernel tells long work from none: a busy model uses CPU, its own or that of the network it waits for.
         Looks are counted, not seconds, so that a machine that slept does not wake to hung models.
         """
-        if await self._has_answered(name):
+        if await self._has_answered(name, config):
             return None
-        processes = {name, *networks_of(config)}
+        processes = {name, *networks_of(config), *networks_of(config, FALLBACK)}
         used_s, idle_looks = self._watch.cpu_s(processes), 0
         probe = asyncio.create_task(self._probe(name, config))
         try:
@@ -90,7 +91,7 @@ class Prober:
                 await asyncio.wait({probe}, timeout=LOOK_S)
                 if probe.done():
                     return await probe
-                if await self._has_answered(name):
+                if await self._has_answered(name, config):
                     return None
                 idle_looks += 1
                 now_s = self._watch.cpu_s(processes)
@@ -136,8 +137,11 @@ class Prober:
         ) as error:  # of the connection, which tritonclient translates for single answers alone
             raise InferenceServerException(error.details(), str(error.code())) from None
 
-    async def _has_answered(self, name: str) -> bool:
+    async def _has_answered(self, name: str, config: ModelConfig) -> bool:
         """Whether `name` has answered a request with success since it was last asked."""
+        # Triton counts a request of a decoupled model as soon as the model has taken it: the probe itself, say.
+        if config.model_transaction_policy.decoupled:
+            return False
         try:
             count = await self._count(name)
         except InferenceServerException:  # not known

@@ -105,6 +105,12 @@ class Switches:
             yield
 
     @contextmanager
+    def hung(self) -> Iterator[None]:
+        """An execution of SDXL's UNet that begins now does not end; one that begins after the block does."""
+        with self._set("3600", "sdxl"):
+            yield
+
+    @contextmanager
     def fast(self) -> Iterator[None]:
         """Back to normal, inside `slow`, and from then on."""
         with self._set("0", "sdxl"):
