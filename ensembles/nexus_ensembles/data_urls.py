@@ -24,6 +24,8 @@ def decode(url: bytes, what: str) -> bytes:
 
     `what` names the input in the sentence of a BadInput, which is raised for anything but base64 of at most MAX_BYTES.
     """
+    if len(url) > MAX_BYTES // 3 * 4 + 4 + len(_PREFIX) + _MAX_HEAD + 1:  # before anything is copied
+        raise BadInput(f"the {what} has {len(url) // 4 * 3} bytes; at most {MAX_BYTES} are accepted.")
     head, comma, body = url[len(_PREFIX) :].partition(b",")
     if not comma or len(head) > _MAX_HEAD or not head.lower().endswith(_ENCODING):
         raise BadInput(f"the {what} is a data URL but not in base64; encode the file in base64.")

@@ -96,7 +96,8 @@ class StreamingPipeline:
         # Who asks for no progress gets one response, as HTTP's `generate` needs it.
         has_progress = inputs.pop("progress", False) or inputs.get("preview_every", 0) > 0
         as_text = data_urls.is_data_url(inputs["image"])
-        inputs = {name: _readable(name, value) for name, value in inputs.items()}
+        # In a thread: base64 of the largest file takes half a second.
+        inputs = {name: await asyncio.to_thread(_readable, name, value) for name, value in inputs.items()}
         networks = TritonNetworks(
             request,
             departures=self._departures,
@@ -107,7 +108,8 @@ class StreamingPipeline:
             async for event in events:
                 if isinstance(event, Result):
                     self._metrics.painted(event.model, self._pipeline.left_out)
-                    _send_last(sender, self._signature.response(_outputs(event, as_text)))
+                    outputs = await asyncio.to_thread(_outputs, event, as_text)
+                    _send_last(sender, self._signature.response(outputs))
                 elif has_progress:
                     sender.send(self._signature.response(_outputs(event, as_text)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 
 import pytest
 from nexus_ensembles import data_urls
@@ -55,3 +56,12 @@ def test_what_is_refused(url: bytes, sentence: str) -> None:
 def test_too_much_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(BadInput, match=r"^the image has \d+ bytes; at most 67108864 are accepted\.$"):
         data_urls.decode(b"data:;base64," + b"!" * (MAX_BYTES // 3 * 4 + 5), "image")
+
+
+def test_a_url_of_any_size_is_refused_without_a_copy() -> None:
+    url = b"data:;base64," + b"!" * (MAX_BYTES // 3 * 4 + 1000)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match=r"^the image has \d+ bytes; at most 67108864 are accepted\.$"):
+        data_urls.decode(url, "image")
+    assert tracemalloc.get_traced_memory()[1] < 2**20  # of 89 MB
+    tracemalloc.stop()

@@ -329,3 +329,23 @@ def test_the_flag_is_sent_with_the_last_response(stream: Any, monkeypatch: pytes
     sent = request()
     Model(stream, monkeypatch)(sent)
     assert [flags for _, flags in sent.sender.sent] == [FINAL]
+
+
+def test_a_probe_waits_for_the_calls_under_way_and_is_no_fill(
+    stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(stream, monkeypatch)
+    loop, probe = model.model._loop, request(image=b"")
+    call = asyncio.run_coroutine_threadsafe(_future(), loop).result(WAIT_S)
+    model.model._calls.add(call)
+    monkeypatch.setattr(model.fill, "_raised", BadInput("the image is empty."))
+    model.model.execute([probe])
+    assert not probe.sender.ended.wait(0.1)
+    loop.call_soon_threadsafe(call.set_result, None)
+    assert probe.sender.ended.wait(WAIT_S)
+    assert not any(MetricFamily.made["nexus_fills_total"].metrics.values())
+    model.model.finalize()
+
+
+async def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
