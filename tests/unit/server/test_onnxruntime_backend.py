@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from nexus_ensembles.errors import says_out_of_memory
 
 from tests.unit.pb_utils import BLS, InferenceResponse, Request, module
 from tests.unit.server.onnx_bytes import sum_model
@@ -135,7 +136,9 @@ def test_a_bad_request_fails_alone(make: Make, utils: Any, gpu: bool, at: int) -
         ),
         RuntimeError("CUDA failure 2: out of memory ; file=/onnxruntime_src/cuda_call.cc"),
         RuntimeError("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("bad allocation"),
         MemoryError("Unable to allocate 3.2 GiB for an array"),
     ],
 )
@@ -153,6 +156,9 @@ def test_memory_that_is_out_is_told_from_a_bad_input(
     error = response.error()
     assert (error.code(), error.message()) == ("UNAVAILABLE", "sum is out of memory.")
     assert str(raised) in utils.log[0]
+    # the pipeline must know the backend's sentence, and the C++ backend's, which is the raw one
+    assert says_out_of_memory(error.message())
+    assert isinstance(raised, MemoryError) or says_out_of_memory(str(raised))
 
 
 def test_rows_that_fit_alone_are_served_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
