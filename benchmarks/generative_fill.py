@@ -213,8 +213,8 @@ def report(results: dict[str, Any]) -> str:
         f"## Eight fills at once: {', '.join(map(str, STEPS))} steps",
         "",
         f"{SIZE[0]} x {SIZE[1]} pixels, guidance 7.5: {GUIDED_ROWS} UNet rows a step. A call is one step of one "
-        "fill; an execution is one batch of Triton's. On a CPU the backend runs a batch's calls one after another, so "
-        "what is gained here is the work between the steps; a GPU gains by the rows.",
+        "fill; an execution is one batch. On a CPU a batch costs about what its rows do one by one, so that what is "
+        "gained here is the work between the steps.",
         "",
         "![rows per batch over time](generative_fill.png)",
         "",
