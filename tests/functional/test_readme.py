@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,9 @@ def test_shell(server: LocalServer, checkout: Path) -> None:
     path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "NEXUS_URL": server.url}
     for command in commands.splitlines():
-        done = subprocess.run(command.split(), cwd=checkout, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            shlex.split(command), cwd=checkout, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{command}: {done.stderr}"
     assert {path.name for path in checkout.glob("*.png")} == {
         "launch-pad.png",

@@ -1,7 +1,8 @@
 """Triton's onnxruntime backend in Python: serves a network's model.onnx where the C++ backend is not installed.
 
 It reads the same config.pbtxt as the C++ backend, so that a repository runs on either unchanged: thread counts come
-from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means every core).
+from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means every core), and
+`memory.enable_memory_arena_shrinkage` names the arenas that give their memory back after every run ("cpu:0").
 
 On a GPU (the instance is on one, and onnxruntime has CUDA) the requests of a batch are concatenated, run once and
 split again. On a CPU they run one after another, unless the parameter `concatenate_on_cpu` is "true": there a batch
@@ -28,6 +29,8 @@ _OUT_OF_MEMORY = re.compile(
     "failed to allocate memory|out of memory|bad_alloc|bad allocation|_ALLOC_FAILED", re.IGNORECASE
 )
 
+_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
+
 
 def session_options(parameters: Mapping[str, str]) -> ort.SessionOptions:
     """The options of a network's session; `parameters` are its config's, as text."""
@@ -41,6 +44,14 @@ def session_options(parameters: Mapping[str, str]) -> ort.SessionOptions:
     return options
 
 
+def run_options(parameters: Mapping[str, str]) -> ort.RunOptions:
+    """The options of a network's every run."""
+    options = ort.RunOptions()
+    if _SHRINKAGE in parameters:
+        options.add_run_config_entry(_SHRINKAGE, parameters[_SHRINKAGE])
+    return options
+
+
 class TritonPythonModel:
     """One network in one onnxruntime session."""
 
@@ -49,6 +60,7 @@ class TritonPythonModel:
         self._name: str = config["name"]
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         options = session_options(parameters)
+        self._run_options = run_options(parameters)
         self._on_gpu = (
             args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers()
         )
@@ -96,7 +108,7 @@ class TritonPythonModel:
             if len(batch) == 1
             else {name: np.concatenate([inputs[name] for inputs in batch]) for name in self._inputs}
         )
-        arrays = self._session.run(self._outputs, merged)
+        arrays = self._session.run(self._outputs, merged, self._run_options)
         ends = np.cumsum([len(inputs[self._inputs[0]]) for inputs in batch])[:-1]
         parts = [np.split(array, ends) for array in arrays]
         return [

@@ -34,9 +34,10 @@ class Recorder:
     def get_inputs(self) -> Any:
         return self._session.get_inputs()
 
-    def run(self, outputs: list[str], inputs: dict[str, npt.NDArray[Any]], *options: Any) -> Any:
+    def run(self, outputs: list[str], inputs: dict[str, npt.NDArray[Any]], options: Any) -> Any:
+        self.run_options = options
         self.shapes.append(inputs["left"].shape)
-        return self._session.run(outputs, inputs, *options)
+        return self._session.run(outputs, inputs, options)
 
 
 SESSION = ort.InferenceSession
@@ -165,10 +166,10 @@ def test_rows_that_fit_alone_are_served_alone(make: Make, monkeypatch: pytest.Mo
     model = make(gpu=True)
     run = Recorder.made[0].run
 
-    def cramped(outputs: list[str], inputs: dict[str, npt.NDArray[Any]]) -> Any:
+    def cramped(outputs: list[str], inputs: dict[str, npt.NDArray[Any]], options: Any) -> Any:
         if len(inputs["left"]) > 2:
             raise RuntimeError("CUDA failure 2: out of memory")
-        return run(outputs, inputs)
+        return run(outputs, inputs, options)
 
     monkeypatch.setattr(Recorder.made[0], "run", cramped)
     responses = model.execute([request(2), request(2)])
@@ -215,3 +216,10 @@ def test_every_core_unless_told(make: Make) -> None:
 def test_the_config_may_name_another_file(make: Make) -> None:
     model = make(file="other.onnx", default_model_filename="other.onnx")
     np.testing.assert_array_equal(total(model.execute([request(1)])[0]), [[100, 101, 102]])
+
+
+def test_an_arena_shrinks_where_the_config_says_so(make: Make) -> None:
+    key = "memory.enable_memory_arena_shrinkage"
+    model = make(parameters={key: {"string_value": "cpu:0"}})
+    np.testing.assert_array_equal(total(model.execute([request(1)])[0]), [[100, 101, 102]])
+    assert Recorder.made[0].run_options.get_run_config_entry(key) == "cpu:0"
