@@ -51,4 +51,5 @@ def test_shell(server: LocalServer, checkout: Path) -> None:
         "mask.png",
         "table.png",
         "cat.png",
+        "filled.png",
     }
