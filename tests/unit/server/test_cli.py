@@ -185,15 +185,7 @@ def test_a_check_starts_nothing(
     assert started == []
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, also where a shell has started the tests in its background, which ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("started", "interruptible")
+@pytest.mark.usefixtures("started")
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_the_set_up_leaves_nothing(
     signum: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
