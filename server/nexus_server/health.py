@@ -40,11 +40,10 @@ class Prober:
     """Sends a real inference to every model that has answered none since the last look.
 
     A pipeline gets empty inputs: that its own code answers INVALID_ARGUMENT shows that it runs, and generative_fill
-    answers once the networks' calls that it has under way have ended. A network gets
-    zeros. A model with a response cache gets none: its second probe would be answered by the cache, and a new image
-    each time would cost more than the probe is worth. Nor does one whose parameter `probe` is "off", because only its
-    artifact knows the shapes that it takes. Pipelines come before networks, whose work would otherwise
-    pass for the pipelines' own.
+    answers once the networks' calls that it has under way have ended. A network gets zeros. A model with a response
+    cache gets none: its second probe would be answered by the cache, and a new image each time would cost more than
+    the probe is worth. Nor does one whose parameter `probe` is "off", because only its artifact knows the shapes that
+    it takes. Pipelines come before networks, whose work would otherwise pass for the pipelines' own.
     """
 
     def __init__(
@@ -111,6 +110,11 @@ class Prober:
                 if "UNAVAILABLE" in status:  # a full queue, which says nothing of the model behind it
                     await asyncio.sleep(LOOK_S)
                     continue
+                if "Stub process" in message and self._watch.is_stopped(name):
+                    await asyncio.sleep(
+                        LOOK_S
+                    )  # a pause, or a hang: the watch tells them apart by their length
+                    continue
                 if "Stub process" in message or "INTERNAL" in status:
                     return f"{name} does not serve ({message.splitlines()[0][:120]})"
             # anything else, INVALID_ARGUMENT above all, is the answer of a model at work
@@ -132,9 +136,8 @@ class Prober:
             async for _, error in self._client.stream_infer(requests()):
                 if error:
                     raise error
-        except (
-            AioRpcError
-        ) as error:  # of the connection, which tritonclient translates for single answers alone
+        except AioRpcError as error:
+            # of the connection, which tritonclient translates for single answers alone
             raise InferenceServerException(error.details(), str(error.code())) from None
 
     async def _has_answered(self, name: str, config: ModelConfig) -> bool:

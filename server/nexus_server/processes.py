@@ -42,6 +42,12 @@ class StubWatch:
         ]
         return dead or stopped
 
+    def is_stopped(self, model: str) -> bool:
+        """Whether SIGSTOP holds a process of `model` now, be it for a moment."""
+        return any(
+            _status(stub) == psutil.STATUS_STOPPED for stub, name in self.stubs.items() if name == model
+        )
+
     def cpu_s(self, models: set[str]) -> float:
         """Seconds of CPU that the processes of `models` have used so far."""
         served_by = [stub for stub, name in self.stubs.items() if name in models]

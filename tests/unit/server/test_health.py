@@ -165,6 +165,14 @@ def test_what_is_no_health(message: str, sentence: str) -> None:
     assert failures(Server(refusal("INTERNAL", message))) == [sentence]
 
 
+def test_what_is_stopped_is_left_to_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+    monkeypatch.setattr(watch, "is_stopped", lambda model: model == "lama")
+    server = Server(refusal("INTERNAL", "Stub process 'lama_0' is not healthy."), None)
+    assert failures(server, watch) == []  # it went on before the watch called it hung
+    assert server.probed == ["lama", "lama"]
+
+
 def test_a_model_that_neither_answers_nor_works_hangs() -> None:
     server, watch = Server(...), Watch()
     assert failures(server, watch) == HANG

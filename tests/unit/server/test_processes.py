@@ -94,10 +94,13 @@ def test_a_process_that_stays_stopped_is_named(start: Start) -> None:
     watch.refresh()
     stub.suspend()
     until(lambda: stub.status() == psutil.STATUS_STOPPED)
+    assert watch.is_stopped("lama")
+    assert not watch.is_stopped("u2net")
     said = [watch.failures() for _ in range(STOPPED_LOOKS)]
     assert said == [*([[]] * (STOPPED_LOOKS - 1)), ["the process of lama is stopped"]]
     stub.resume()
     until(lambda: stub.status() != psutil.STATUS_STOPPED)
+    assert not watch.is_stopped("lama")
     assert watch.failures() == []
     stub.suspend()
     until(lambda: stub.status() == psutil.STATUS_STOPPED)
