@@ -9,9 +9,7 @@ from nexus_server.local import LocalServer
 
 from tests.functional.helpers import PHOTOS, PeakMemory, ellipse, photo_array, resident_bytes, unique_photo
 
-# A server of its own peaks at 2.2 GB (benchmarks/results/serving.md, limit 2.5). Here every test before has left its
-# largest photos' pages in the heaps of the pipelines, measured at 2.7 GB; past this, something grows.
-LIMIT = 3.2e9
+LIMIT = 2.5e9
 
 
 def test_resident_memory_idle_and_under_eight_clients(server: LocalServer, client: Client) -> None:
