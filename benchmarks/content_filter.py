@@ -14,8 +14,9 @@ from typing import TypedDict
 from nexus_ensembles.content_filter import ContentFilter
 from nexus_ensembles.errors import BadInput
 
+from benchmarks.publish import publish
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/results"
 SETS = {
     "the set": ROOT / "tests/data/content_prompts.tsv",
     "held out": ROOT / "tests/data/content_prompts_held_out.tsv",
@@ -40,10 +41,7 @@ def main() -> None:
         name: [(*row, verdict(content_filter, row[1])) for row in read(path)] for name, path in SETS.items()
     }
     results = {name: summary(rows) for name, rows in judged.items()}
-    (RESULTS / "content_filter.json").write_text(json.dumps(results, indent=2) + "\n")
-    page = report(results)
-    (RESULTS / "content_filter.md").write_text(page)
-    print(page)
+    publish("content_filter", results, report(results))
 
 
 def read(path: Path) -> list[tuple[str, str]]:

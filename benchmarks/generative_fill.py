@@ -8,9 +8,6 @@ depend on the machine; the ratios are taken within one run.
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import platform
 import statistics
 import sys
 import threading
@@ -26,9 +23,9 @@ from nexus_client import Client
 from nexus_server.local import LocalServer
 from PIL import Image
 
+from benchmarks.publish import RESULTS, machine, publish
 from tests.functional.helpers import MODELS, PHOTOS, ROOT, PeakMemory, resident_bytes
 
-RESULTS = ROOT / "benchmarks/results"
 STEPS = (4, 8, 12, 20, 25, 30, 40, 50)
 SIZE = (256, 256)
 GUIDED_ROWS = 2
@@ -52,19 +49,12 @@ def main() -> None:
         fills = Fills(client)
         fills.run(2)
         results: dict[str, Any] = {
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+            "machine": machine(),
             "eight at once": eight_at_once(fills, triton),
             "4 steps beside 50": beside_a_long_one(fills),
             "memory": memory(server, client, idle),
         }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "generative_fill.json").write_text(json.dumps(results, indent=2) + "\n")
-    (RESULTS / "generative_fill.md").write_text(report(results))
-    print(report(results))
-    if missed := [
-        f"{title}, {name}" for (title, name), limit in LIMITS.items() if results[title][name] > limit
-    ]:
-        sys.exit(f"past its limit: {'; '.join(missed)} (other load on the machine raises every ratio)")
+    publish("generative_fill", results, report(results), LIMITS)
 
 
 @dataclass

@@ -7,9 +7,6 @@ median over the pairs. The bare networks run in this process, in onnxruntime wit
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -29,6 +26,7 @@ from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
 from tritonclient.utils import np_to_triton_dtype
 
+from benchmarks.publish import machine, publish
 from tests.functional.helpers import (
     MODELS,
     PHOTOS,
@@ -39,7 +37,6 @@ from tests.functional.helpers import (
     unique_photo,
 )
 
-RESULTS = ROOT / "benchmarks/results"
 ROUNDS = 40
 CLIENTS = 8
 # What this project promises of the compact deployment, checked at the end of every run.
@@ -62,20 +59,13 @@ def main() -> None:
         idle = resident_bytes(server)
         with grpc.InferenceServerClient(server.url) as triton:
             results: dict[str, Any] = {
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+                "machine": machine(),
                 "second click": second_click(triton),
                 "cleanup at 512 x 512": cleanup_overhead(triton),
                 "eight clicks at once": eight_clicks(client, triton),
                 "resident memory": memory(server, client, idle),
             }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "serving.json").write_text(json.dumps(results, indent=2) + "\n")
-    (RESULTS / "serving.md").write_text(report(results))
-    print(report(results))
-    if missed := [
-        f"{title}, {name}" for (title, name), limit in LIMITS.items() if results[title][name] > limit
-    ]:
-        sys.exit(f"past its limit: {'; '.join(missed)} (other load on the machine raises every ratio)")
+    publish("serving", results, report(results), LIMITS)
 
 
 def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:

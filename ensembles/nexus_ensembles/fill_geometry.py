@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nexus_ensembles.geometry import Box, bounds
+from nexus_ensembles.geometry import Box, bounds, start_around
 from nexus_ensembles.images import Photo
 from nexus_ensembles.networks import Array, Bool, Float32, UInt8
 
@@ -76,7 +76,7 @@ class Frame:
 
         size = min(_sizes(side), key=cost)
         crop = crop_for(size)
-        left, top = _start(across, crop[0], width), _start(down, crop[1], height)
+        left, top = start_around(*across, crop[0], width), start_around(*down, crop[1], height)
         scales = size[0] / crop[0], size[1] / crop[1]
         inner = size
         if max(scales) > MOST_STRETCH * min(scales):
@@ -187,11 +187,6 @@ def _with_margin(low: int, high: int, limit: int, side: int) -> tuple[int, int]:
     """The span with an eighth of the model's side, or a quarter of its own length, on both sides, inside the photo."""
     margin = max(side // 8, (high - low) // 4)
     return max(0, low - margin), min(limit, high + margin)
-
-
-def _start(span: tuple[int, int], length: int, limit: int) -> int:
-    """Where `length` pixels begin that have `span` in their middle, moved inside the photo."""
-    return min(max(0, (span[0] + span[1] - length) // 2), limit - length)
 
 
 def _resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:

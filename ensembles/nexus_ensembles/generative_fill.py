@@ -138,9 +138,8 @@ class GenerativeFill:
         hole = await asyncio.to_thread(images.decode_mask, mask, photo.size)
         rows = [self._tokenizer.encode(text, self._tokenizer.end) for text in order.prompts]
         tokens = np.stack([row.ids for row in rows])
-        is_padding = (
-            np.cumsum(tokens == self._tokenizer.end, axis=1) > 1
-        )  # behind the first token that ends the text
+        # behind the first token that ends the text
+        is_padding = np.cumsum(tokens == self._tokenizer.end, axis=1) > 1
         job = _Job(order, photo, hole, tokens, np.where(is_padding, np.int32(SDXL_PADDING), tokens))
         for tier, breaker in self._tiers:
             attempt = breaker.admit() if breaker else nullcontext()

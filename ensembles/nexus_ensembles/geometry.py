@@ -155,7 +155,7 @@ def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int
         for low, high, limit in ((box.left, box.right, width), (box.top, box.bottom, height)):
             length = max(smallest, high - low + 2 * max(margin, (high - low) // 2))
             length = min(limit, -(-length // step) * step)
-            start = min(max(0, (low + high - length) // 2), limit - length)
+            start = start_around(low, high, length, limit)
             spans.append((start, start + length))
         return Box(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
@@ -164,6 +164,11 @@ def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int
     if len(tight) > most:
         tight = [bounds(hole)]
     return [around(box) for box in tight]
+
+
+def start_around(low: int, high: int, length: int, limit: int) -> int:
+    """Where `length` pixels begin that have the span from `low` to `high` in their middle, moved inside `limit`."""
+    return min(max(0, (low + high - length) // 2), limit - length)
 
 
 def _overlapping_pair(boxes: list[Box]) -> tuple[int, int] | None:

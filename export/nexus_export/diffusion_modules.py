@@ -91,9 +91,7 @@ class Sd15TextEncoder(nn.Module):
         return _of_open_width(self.text_encoder.final_layer_norm(last))
 
 
-class VaeEncoder(nn.Module):
-    """Pixels to latents, deterministic: the mean of the posterior."""
-
+class _Vae(nn.Module):
     scaling_factor: Tensor
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -101,6 +99,10 @@ class VaeEncoder(nn.Module):
         self.vae = vae
         # A weight, not a constant: SDXL's and SD 1.5's autoencoders are one graph but for this number.
         self.register_buffer("scaling_factor", torch.tensor(float(vae.config.scaling_factor)))
+
+
+class VaeEncoder(_Vae):
+    """Pixels to latents, deterministic: the mean of the posterior."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode UINT8 [B,H,W,3], RGB, to latents FP32 [B,4,H/8,W/8]."""
@@ -110,15 +112,8 @@ class VaeEncoder(nn.Module):
         return mean * self.scaling_factor
 
 
-class VaeDecoder(nn.Module):
+class VaeDecoder(_Vae):
     """Latents to pixels."""
-
-    scaling_factor: Tensor
-
-    def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
-        self.vae = vae
-        self.register_buffer("scaling_factor", torch.tensor(float(vae.config.scaling_factor)))
 
     def forward(self, latent: Tensor) -> Tensor:
         """Decode latents FP32 [B,4,h,w] to UINT8 [B,8h,8w,3], RGB, rounded and clamped."""

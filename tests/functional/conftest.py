@@ -10,7 +10,7 @@ import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import Switches, faulty_repository
+from tests.functional.fills import Meter, Switches, faulty_repository
 from tests.functional.helpers import MODELS, ROOT
 
 
@@ -45,3 +45,23 @@ def faulty_server(switches: Switches) -> Iterator[LocalServer]:
     """Generative fill alone, whose UNets a test can make fail or dawdle."""
     with LocalServer(switches.models, ROOT / "build/faulty-server.log") as running:
         yield running
+
+
+@pytest.fixture
+def slow_server(faulty_server: LocalServer, switches: Switches) -> Iterator[LocalServer]:
+    """Its UNet takes long enough for the word that the caller has gone to arrive within a step."""
+    with switches.slow():
+        yield faulty_server
+
+
+@pytest.fixture
+def slow(slow_server: LocalServer) -> Iterator[Client]:
+    with Client(slow_server.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def meter(slow_server: LocalServer) -> Iterator[Meter]:
+    """What the slow UNet does from now on."""
+    with contextlib.closing(grpc.InferenceServerClient(slow_server.url)) as connected:
+        yield Meter(connected)

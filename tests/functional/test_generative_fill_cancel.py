@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tritonclient.grpc as grpc
 from nexus_client import Client, DeadlineExceeded, FillProgress
 from nexus_server.local import LocalServer
 
@@ -43,19 +40,6 @@ mask[100:200, 100:200] = True
 for event in Client(sys.argv[1]).generative_fill_stream(sys.argv[2], mask, "a cat", steps=50, strength=1.0):
     print(event.step, flush=True)
 """
-
-
-@pytest.fixture
-def slow(faulty_server: LocalServer, switches: Switches) -> Iterator[Client]:
-    """A client of a server whose UNet takes long enough for a word to arrive within a step."""
-    with switches.slow(), Client(faulty_server.url) as client:
-        yield client
-
-
-@pytest.fixture
-def meter(faulty_server: LocalServer) -> Iterator[Meter]:
-    with contextlib.closing(grpc.InferenceServerClient(faulty_server.url)) as triton:
-        yield Meter(triton)
 
 
 def events(client: Client, **options: Any) -> Any:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc as grpc
 from nexus_client import AsyncClient, Client, DeadlineExceeded, FillProgress, GenerativeFill, InvalidInput
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.fills import DAWDLE_S, PHOTO, PROMPT, Meter, Switches
+from tests.functional.fills import DAWDLE_S, PHOTO, PROMPT, Meter
 
 RANDOM = "the sdxl weights are random: it paints noise, not pictures."
 MANY_STEPS = 30  # far more than any test here lets a fill take
@@ -36,25 +34,6 @@ def mask(tmp_path: Path) -> Path:
     path = tmp_path / "mask.png"
     Image.fromarray(pixels).save(path)
     return path
-
-
-@pytest.fixture
-def slow_server(faulty_server: LocalServer, switches: Switches) -> Iterator[LocalServer]:
-    """Its UNet takes long enough for the word that the caller has gone to arrive within a step."""
-    with switches.slow():
-        yield faulty_server
-
-
-@pytest.fixture
-def slow(slow_server: LocalServer) -> Iterator[Client]:
-    with Client(slow_server.url) as client:
-        yield client
-
-
-@pytest.fixture
-def meter(slow_server: LocalServer) -> Iterator[Meter]:
-    with closing(grpc.InferenceServerClient(slow_server.url)) as triton:
-        yield Meter(triton)
 
 
 def test_the_stream_and_the_result(client: Client, mask: Path) -> None:

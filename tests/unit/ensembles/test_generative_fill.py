@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 from contextlib import aclosing
-from typing import Any
 
 import numpy as np
 import pytest
-from nexus_ensembles.errors import BadInput, OutOfMemory
 from nexus_ensembles.generative_fill import Progress, Result
 from nexus_ensembles.schedulers import make_scheduler
-from nexus_ensembles.tiers import Breaker
 from PIL import Image
 
 from tests.unit.ensembles.fakes import decode, encode, noise
 from tests.unit.ensembles.fill_fakes import (
     HOLE,
     PHOTO,
-    SD15,
     SDXL,
     FakeFillNetworks,
     collect,
@@ -180,69 +175,6 @@ def test_concurrent_fills_do_not_disturb_each_other() -> None:
         assert result.image == alone.image
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"steps": 0}, "steps is 0; it must lie between 1 and 150."),
-        ({"steps": 151}, "steps is 151; it must lie between 1 and 150."),
-        ({"guidance_scale": 0.9}, "guidance_scale is 0.9; it must lie between 1 and 30."),
-        ({"guidance_scale": math.inf}, "guidance_scale is inf; it must lie between 1 and 30."),
-        ({"guidance_scale": math.nan}, "guidance_scale is nan; it must lie between 1 and 30."),
-        ({"strength": 0.0}, "strength is 0; it must be more than 0 and at most 1."),
-        ({"strength": 1.01}, "strength is 1.01; it must be more than 0 and at most 1."),
-        ({"strength": math.nan}, "strength is nan; it must be more than 0 and at most 1."),
-        ({"seed": -1}, f"seed is -1; it must lie between 0 and {2**63 - 1}."),
-        ({"preview_every": -1}, "preview_every is -1; it must be 0 (no previews) or more."),
-        ({"prompt": "x" * 1025}, "the prompt has 1025 bytes; at most 1024 are accepted."),
-        ({"negative_prompt": "é" * 513}, "the negative prompt has 1026 bytes; at most 1024 are accepted."),
-    ],
-)
-def test_parameters_out_of_range(options: dict[str, Any], sentence: str) -> None:
-    networks = FakeFillNetworks()
-    with pytest.raises(BadInput) as caught:
-        fill(networks, **options)
-    assert str(caught.value) == sentence
-    assert networks.calls == []
-
-
-@pytest.mark.parametrize("options", [{"scheduler": "heun"}, {"steps": 3, "strength": 0.3}])
-def test_what_the_schedulers_refuse_costs_no_network(options: dict[str, Any]) -> None:
-    networks = FakeFillNetworks()
-    with pytest.raises(BadInput):
-        fill(networks, **options)
-    assert networks.calls == []
-
-
-def test_the_longest_prompts_are_served() -> None:
-    assert fill(prompt="é" * 512, negative_prompt="x" * 1024)[1].model == "sdxl"
-
-
-def test_the_largest_seed_and_the_smallest_strength_are_served() -> None:
-    _, result = fill(seed=2**63 - 1, steps=150, strength=0.0067)
-    assert result.seed == 2**63 - 1
-
-
-def test_a_refused_prompt_costs_not_even_the_decoding() -> None:
-    networks = FakeFillNetworks()
-    with pytest.raises(BadInput, match="prompt"):
-        fill(networks, prompt="a nude woman", image=b"not an image")
-    assert networks.calls == []
-    fill(negative_prompt="nude")  # what is not to be painted may be named
-
-
-def test_bad_images_cost_no_network() -> None:
-    networks = FakeFillNetworks()
-    with pytest.raises(BadInput, match="image"):
-        fill(networks, image=b"not an image")
-    with pytest.raises(BadInput, match="same size"):
-        fill(networks, mask=encode(HOLE[:-1]))
-    assert networks.calls == []
-
-
-def test_an_empty_prompt_is_served() -> None:
-    assert fill(prompt="", negative_prompt="")[1].model == "sdxl"
-
-
 def test_what_the_models_do_not_read_is_a_notice() -> None:
     notices = fill(prompt="a" * 75 + " and a hat", negative_prompt="b" * 77)[1].notices
     assert notices == (
@@ -308,81 +240,3 @@ def test_no_network_is_called_once_the_stream_is_closed(steps_taken: int) -> Non
     asyncio.run(leave_and_wait())
     assert networks.counts["sdxl_unet"] == steps_taken
     assert "sdxl_vae_decoder" not in networks.counts
-
-
-@pytest.mark.parametrize("part", ["text_encoder", "vae_encoder", "unet", "vae_decoder"])
-def test_out_of_memory_moves_a_request_to_the_second_tier(part: str) -> None:
-    networks = FakeFillNetworks(full={f"sdxl_{part}"})
-    progress, result = fill(networks, steps=6)
-    assert result.model == "sd15"
-    assert result.notices == ("the device is out of memory for sdxl, so sd15 painted this.",)
-    # begun anew, in the second tier's own size
-    assert [(event.step, event.total) for event in progress[-6:]] == [(step, 6) for step in range(1, 7)]
-    assert networks.counts["sd15_text_encoder"] == 1
-    (seen,) = networks.of("sd15_vae_encoder")
-    assert seen["image"].shape[1:3] == (128, 128)
-    _, alone = fill(FakeFillNetworks(), SD15, steps=6)
-    assert result.image == alone.image
-
-
-def test_after_out_of_memory_the_first_tier_is_left_out_and_then_probed() -> None:
-    seconds = 0.0
-    shared, networks = pipeline(breaker=Breaker(30, lambda: seconds)), FakeFillNetworks(full={"sdxl_unet"})
-
-    def model() -> str:
-        networks.calls.clear()
-        request = collect(shared, networks, steps=2)
-        return asyncio.run(request)[1].model
-
-    assert (model(), networks.counts["sdxl_unet"]) == ("sd15", 1)
-    assert (model(), "sdxl_text_encoder" in networks.counts) == ("sd15", False)
-    seconds = 30
-    assert (model(), networks.counts["sdxl_unet"]) == ("sd15", 1)
-    seconds = 89
-    assert (model(), "sdxl_text_encoder" in networks.counts) == ("sd15", False)
-    networks.full.clear()
-    assert model() == "sd15"
-    seconds = 90
-    assert model() == "sdxl"
-    assert model() == "sdxl"
-
-
-def test_a_probe_whose_caller_leaves_lets_another_probe() -> None:
-    seconds = 0.0
-    shared, networks = pipeline(breaker=Breaker(30, lambda: seconds)), FakeFillNetworks(full={"sdxl_unet"})
-
-    async def story() -> list[str]:
-        models = [(await collect(shared, networks, steps=2))[1].model]
-        nonlocal seconds
-        seconds = 30
-        networks.full.clear()
-        async with aclosing(stream(shared, networks)) as probe:
-            await anext(probe)
-            models.append((await collect(shared, networks, steps=2))[1].model)
-        for _ in range(2):
-            models.append((await collect(shared, networks, steps=2))[1].model)
-        return models
-
-    assert asyncio.run(story()) == ["sd15", "sd15", "sdxl", "sdxl"]
-
-
-@pytest.mark.parametrize("names", [(SDXL, SD15), (SDXL,)])
-def test_no_tier_with_room_is_an_error_that_says_what_to_do(names: tuple[str, ...]) -> None:
-    networks = FakeFillNetworks(full={"sdxl_unet", "sd15_unet"})
-    shared = pipeline(*names)
-    for _ in range(2):  # the last resort is tried every time
-        networks.calls.clear()
-        with pytest.raises(OutOfMemory) as caught:
-            asyncio.run(collect(shared, networks))
-        assert str(caught.value) == (
-            "out of memory: the device has no room for a fill now; try again later, or with guidance_scale 1, "
-            "which takes less."
-        )
-        assert networks.counts[f"{names[-1]}_unet"] == 1
-
-
-def test_random_weights_are_a_notice() -> None:
-    shared = pipeline()
-    object.__setattr__(shared._tiers[0][0], "random_weights", True)
-    _, result = asyncio.run(collect(shared, FakeFillNetworks(), steps=2))
-    assert result.notices == ("the sdxl weights are random: it paints noise, not pictures.",)

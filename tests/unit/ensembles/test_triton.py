@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, Overloaded
 
-from tests.unit.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError, module
+from tests.unit.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError
 
 CONFIG = {
     "max_batch_size": 8,
@@ -29,16 +29,6 @@ CONFIG = {
     ],
 }
 IMAGE = np.array([[b"bytes"]], np.object_)
-
-
-@pytest.fixture
-def bls() -> BLS:
-    return BLS()
-
-
-@pytest.fixture
-def utils(bls: BLS) -> Any:
-    return module(bls)
 
 
 @pytest.fixture

@@ -25,23 +25,12 @@ from tests.unit.pb_utils import (
     Request,
     Tensor,
     TritonError,
-    module,
 )
 
 CONFIG = Path(__file__).parents[3] / "model_repository/generative_fill/config.pbtxt"
 MODULES = [f"nexus_ensembles.{name}" for name in ("triton", "triton_metrics", "triton_stream")]
 LIMIT = 16
 WAIT_S = 10.0  # until a response that never comes fails a test
-
-
-@pytest.fixture
-def bls() -> BLS:
-    return BLS()
-
-
-@pytest.fixture
-def utils(bls: BLS) -> Any:
-    return module(bls)
 
 
 @pytest.fixture
