@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from nexus_export.template import fill
+from nexus_export.onnx_graphs.template import fill
 from nexus_export.training.lama_masks import boxes, outlines, strokes
 from nexus_export.training.lama_photos import HELD_OUT
 from nexus_export.training.lama_spectrum import hole_spectrum_error
@@ -85,7 +85,7 @@ def compact_network() -> Fill:
 
 
 def pyramid(image: Picture, mask: Picture) -> Picture:
-    """The fill that the network starts from: nexus_export.lama_pyramid, in numpy and OpenCV."""
+    """The fill that the network starts from: nexus_export.lama.pyramid, in numpy and OpenCV."""
     known = 1.0 - mask[..., None].astype(np.float32)
     colours, knowns = [image * known], [known]
     while max(colours[-1].shape[:2]) > 1:

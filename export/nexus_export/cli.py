@@ -1,4 +1,4 @@
-"""The command `nexus-export`: arguments, progress and messages around `networks` and `checkpoint_build`."""
+"""The command `nexus-export`: arguments, progress and messages."""
 
 import sys
 import time
@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nexus_export.clip_vocabulary import read_published
+from nexus_export.compact import RECIPES, State, build, state, tiers_of, tiny_facts
+from nexus_export.diffusion.clip_vocabulary import read_published
+from nexus_export.diffusion.fill_files import write_fill_files
 from nexus_export.errors import BuildError, ExportError
-from nexus_export.fill_files import write_fill_files
-from nexus_export.networks import GROUPS, State, artifact, build, choose, groups_of, state, tiny_facts
+from nexus_export.networks import TIERS, artifact, choose
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile, fetch
 
 app = typer.Typer(
@@ -49,19 +50,22 @@ def build_command(
         return
     chosen = choose(networks or [])
     for network in chosen:
-        found = state(network, out)
+        recipe = RECIPES[network.name]
+        found = state(recipe, out)
         if found is State.UP_TO_DATE:
             print(f"{network.name}: up to date")
         elif found is State.CHECKPOINT:
-            print(f"{network.name}: from a checkpoint, left alone (remove {artifact(network, out)} to undo)")
+            print(
+                f"{network.name}: from a checkpoint, left alone (remove {artifact(network.name, out)} to undo)"
+            )
         else:
             started = time.monotonic()
             with _Progress(network.name) as progress:
-                path = build(network, out, cache, progress.report)
+                path = build(recipe, out, cache, progress.report)
             megabytes = path.stat().st_size / 1e6
             print(f"{network.name}: built in {time.monotonic() - started:.1f} s, {megabytes:.0f} MB")
-    for tier in groups_of(chosen):
-        if State.CHECKPOINT not in {state(network, out) for network in choose([tier])}:
+    for tier in tiers_of(chosen):
+        if State.CHECKPOINT not in {state(RECIPES[network.name], out) for network in choose([tier])}:
             with _Progress(tier) as progress:
                 write_fill_files(out, tier, tiny_facts(tier), cache, progress.report)
 
@@ -75,7 +79,7 @@ def make_tiny_command(
     """Write a tiny checkpoint in diffusers' format: the real structure, random weights. It paints noise."""
     _tier([tier])
     with _Progress(tier) as progress, _needing_torch():
-        from nexus_export.tiny_checkpoint import write_tiny_checkpoint
+        from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 
         merges = read_published(fetch(CLIP_VOCABULARY, cache, progress.report))
         progress.report("writing the checkpoint")
@@ -87,8 +91,9 @@ def make_tiny_command(
 def fetch_command(networks: Names = None, cache: Cache = _CACHE) -> None:
     """Download the published files that networks are built from, and verify them."""
     chosen = choose(networks or [])
-    files = {network.name: network.weights for network in chosen if isinstance(network.weights, PinnedFile)}
-    for name, file in {**files, **dict.fromkeys(groups_of(chosen), CLIP_VOCABULARY)}.items():
+    sources = {network.name: RECIPES[network.name].weights for network in chosen}
+    files = {name: source for name, source in sources.items() if isinstance(source, PinnedFile)}
+    for name, file in {**files, **dict.fromkeys(tiers_of(chosen), CLIP_VOCABULARY)}.items():
         with _Progress(name) as progress:
             path = fetch(file, cache, progress.report)
         print(f"{name}: {path}")
@@ -99,23 +104,24 @@ def list_command(out: Out = _REPOSITORY) -> None:
     """Show every network: where its weights come from, their licence, and whether it is built."""
     table = Table("network", "weights", "licence", "state", box=None, pad_edge=False)
     for network in choose([]):
-        found = state(network, out)
+        recipe = RECIPES[network.name]
+        found = state(recipe, out)
         ours = found is not State.CHECKPOINT
-        source, licence = (network.source, network.licence) if ours else ("a checkpoint", "the checkpoint's")
+        source, licence = (recipe.source, recipe.licence) if ours else ("a checkpoint", "the checkpoint's")
         table.add_row(network.name, source, licence, found.value)
     Console().print(table)
 
 
 def _tier(names: list[str]) -> str:
-    if len(names) != 1 or names[0] not in GROUPS:
-        raise BuildError(f"a checkpoint holds a whole group; name one of {', '.join(GROUPS)}.")
+    if len(names) != 1 or names[0] not in TIERS:
+        raise BuildError(f"a checkpoint holds a whole group; name one of {', '.join(TIERS)}.")
     return names[0]
 
 
 def _build_checkpoint(tier: str, checkpoint: str, out: Path, cache: Path) -> None:
     started = time.monotonic()
     with _Progress(tier) as progress, _needing_torch():
-        from nexus_export.checkpoint_build import build_checkpoint
+        from nexus_export.diffusion.build import build_checkpoint
 
         paths = build_checkpoint(tier, checkpoint, out, cache, progress.report)
     # Large weights lie beside the graph.

@@ -1,139 +1,195 @@
-"""The networks of the default profile, and how each is built: the one list that everything else reads."""
+"""What every network is: inputs, outputs, sizes, precision rules and quality gate. The one list of these facts.
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
+Configs, dummy inputs, engine profiles, quality checks and tests read it and repeat nothing of it. It knows neither
+checkpoints (`checkpoints`) nor how the default profile is built (`compact`). Needs neither torch nor onnx.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
-import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
-from safetensors.numpy import load_file
-
-from nexus_export import sam_checkpoint, sam_decoder, sam_encoder, seeded_weights, template, u2net, wrapping
 from nexus_export.errors import BuildError
-from nexus_export.sources import (
-    MOBILE_SAM_DECODER,
-    MOBILE_SAM_ENCODER,
-    U2NETP,
-    PinnedFile,
-    Report,
-    fetch,
-    sha256_of,
-)
-from nexus_export.writing import write_file
 
-_PACKAGE = Path(__file__).parent
-TEMPLATES = _PACKAGE / "templates"
-LAMA_TEMPLATE = TEMPLATES / "lama_compact.onnx"
-LAMA_WEIGHTS = _PACKAGE / "weights" / "lama_compact.safetensors"
-
-#: The ONNX metadata entry that tells what a network was built from.
-FINGERPRINT_KEY = "nexus_export.fingerprint"
-#: The entry in its place that names the checkpoint, where a network was built from the user's.
-CHECKPOINT_KEY = "nexus_export.checkpoint"
-
-#: Networks that are built from one checkpoint, by the name that stands for all of them.
-GROUPS = {
-    tier: tuple(f"{tier}_{part}" for part in ("text_encoder", "vae_encoder", "unet", "vae_decoder"))
-    for tier in ("sdxl", "sd15")
-}
+DType = Literal["UINT8", "INT32", "FP32"]
+Precision = Literal["fp32", "fp16", "int8"]
+Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db", "levels_abs"]
 
 
-class State(Enum):
-    """Whether a network's artifact is there and is what building it now would give."""
+class Range(NamedTuple):
+    """The sizes of a dynamic axis that an engine is built for; `usual` is the one it is tuned for."""
 
-    UP_TO_DATE = "up to date"
-    STALE = "stale"
-    MISSING = "not built"
-    CHECKPOINT = "built"  # from a checkpoint that is the user's own
+    least: int
+    usual: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output. `dims` leave out the batch; text names a dynamic axis, see `Network.axes`."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What an artifact must reach against the FP32 reference to enter the repository, by precision.
+
+    Of `alpha_mean_abs` (in levels of 255) and `levels_abs` the bound is the most, of all others the least.
+    """
+
+    metric: Metric
+    bounds: Mapping[Precision, float]
 
 
 @dataclass(frozen=True)
 class Network:
-    """How one network of the model repository comes about."""
+    """One network of the model repository; every checkpoint that plays this role fits it."""
 
     name: str
-    weights: PinnedFile | Path  # a published file, or one that comes with this package
-    build: Callable[[Path], onnx.ModelProto]  # from the path of the weights
-    modules: tuple[ModuleType, ...]  # whose code decides what `build` gives
-    template: Path | None = None
-    random: bool = False  # nobody trained the weights; the file that `weights` names is the template
-
-    @property
-    def source(self) -> str:
-        """Where the weights come from, in words."""
-        if isinstance(self.weights, PinnedFile):
-            return f"{self.weights.registry}: {self.weights.release}, {Path(self.weights.member).name}"
-        return "random, untrained" if self.random else "our own training"
-
-    @property
-    def licence(self) -> str:
-        return self.weights.licence if isinstance(self.weights, PinnedFile) else "Apache-2.0"
-
-    def fingerprint(self) -> str:
-        """Changes when the weights, the template or the code that builds the network do."""
-        own = self.weights if isinstance(self.weights, Path) else None
-        modules = [Path(str(module.__file__)) for module in self.modules]
-        parts = [sha256_of(path) for path in [*modules, self.template, own] if path is not None]
-        if isinstance(self.weights, PinnedFile):
-            parts.append(self.weights.sha256)
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    max_batch: int
+    gate: Gate
+    #: Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata tells it (`WIDTHS_KEY`).
+    axes: Mapping[str, Range | None] = field(default_factory=dict)
+    #: ONNX operators whose inputs and outputs stay FP32 at every precision; "*" is all of them.
+    fp32_ops: frozenset[str] = frozenset()
+    #: Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and what the
+    #: sensitivity measurement named, the most sensitive first.
+    int8_keep: tuple[str, ...] = ()
 
 
-def _build_sam_encoder(weights: Path) -> onnx.ModelProto:
-    return sam_encoder.build_sam_encoder(onnx.load(str(weights)))
+#: An artifact's ONNX metadata entry with the sizes that its checkpoint fixes, JSON: {"context_width": 2048}.
+WIDTHS_KEY = "nexus_export.widths"
+
+_MASK = Gate("mask_iou", {"fp16": 0.99, "int8": 0.95})
+_ALPHA = Gate("alpha_mean_abs", {"fp16": 2.0, "int8": 4.0})
+_FILL = Gate("hole_psnr_db", {"fp16": 45.0, "int8": 35.0})
+_NOISE = Gate("psnr_db", {"fp16": 40.0, "int8": 30.0})
+_TEXT = Gate("psnr_db", {"fp16": 40.0, "int8": 30.0})
+_LATENT = Gate("psnr_db", {"fp16": 40.0})
+_PICTURE = Gate("psnr_db", {"fp16": 40.0})
+
+_PHOTO_1024 = Tensor("image", "UINT8", (1024, 1024, 3))
+_PHOTO = Tensor("image", "UINT8", ("height", "width", 3))
+_EMBEDDING = Tensor("embedding", "FP32", (256, 64, 64))
+_PROMPTS = (
+    Tensor("points", "FP32", ("points", 2)),
+    Tensor("labels", "FP32", ("points",)),
+    Tensor("mask_input", "FP32", (1, 256, 256)),
+    Tensor("has_mask", "FP32", (1,)),
+)
+_MASKS = (Tensor("masks", "FP32", (4, 256, 256)), Tensor("scores", "FP32", (4,)))
+# 64 clicks, a box's two corners, filled up to a multiple of 8: see ensembles/nexus_ensembles/segment.py.
+_POINTS = {"points": Range(2, 8, 72)}
+# Softmax and normalisation overflow or lose digits in FP16 where sums run over thousands of values.
+_ATTENTION_FP32 = frozenset(
+    {"LayerNormalization", "InstanceNormalization", "Softmax", "ReduceMean", "Pow", "Sqrt"}
+)
 
 
-def _build_sam_decoder(weights: Path) -> onnx.ModelProto:
-    return sam_decoder.build_sam_decoder(onnx.load(str(weights)))
+def _sides(axes: tuple[str, str], sizes: Range) -> dict[str, Range | None]:
+    return dict.fromkeys(axes, sizes)
 
 
-def _build_u2net(weights: Path) -> onnx.ModelProto:
-    return u2net.build_u2net(onnx.load(str(weights)))
+def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
+    """The four networks of a tier whose UNet was trained on squares of `native` pixels.
 
-
-def _build_tiny(scaling_factor: float) -> Callable[[Path], onnx.ModelProto]:
-    def build(path: Path) -> onnx.ModelProto:
-        graph = onnx.load(str(path))
-        weights = seeded_weights.seeded_weights(template.weight_shapes(graph))
-        if "scaling_factor" in weights:
-            weights["scaling_factor"] = np.array(scaling_factor, np.float32)
-        return template.fill(graph, weights)
-
-    return build
-
-
-def _tiny(tier: str, part: str) -> Network:
-    # The two tiers' autoencoders are one graph.
-    name = f"tiny_{part}.onnx" if part.startswith("vae") else f"tiny_{tier}_{part}.onnx"
-    build = _build_tiny(seeded_weights.SCALING_FACTORS[tier])
-    modules = (seeded_weights, template)
-    return Network(f"{tier}_{part}", TEMPLATES / name, build, modules, random=True)
-
-
-def _build_lama(weights: Path) -> onnx.ModelProto:
-    return template.fill(onnx.load(str(LAMA_TEMPLATE)), load_file(weights))
-
-
-NETWORKS = {
-    network.name: network
-    for network in (
-        Network("sam_encoder", MOBILE_SAM_ENCODER, _build_sam_encoder, (sam_encoder, wrapping)),
-        Network(
-            "sam_decoder",
-            MOBILE_SAM_DECODER,
-            _build_sam_decoder,
-            (sam_decoder, sam_checkpoint, template),
-            sam_decoder.TEMPLATE,
-        ),
-        Network("u2net", U2NETP, _build_u2net, (u2net, wrapping)),
-        Network("lama", LAMA_WEIGHTS, _build_lama, (template,), LAMA_TEMPLATE),
-        *(_tiny(tier, name.removeprefix(f"{tier}_")) for tier, names in GROUPS.items() for name in names),
+    Working sides run from half of it to one and a half times; see ensembles/nexus_ensembles/fill_geometry.py.
+    """
+    pixels = Range(native // 2, native, native * 3 // 2)
+    latents = Range(*(side // 8 for side in pixels))
+    sides, latent_sides = (
+        _sides(("height", "width"), pixels),
+        _sides(("latent_height", "latent_width"), latents),
     )
-}
+    is_sdxl = tier == "sdxl"
+    context = Tensor("context", "FP32", (77, "context_width"))
+    pooled = (Tensor("pooled", "FP32", ("pooled_width",)),) if is_sdxl else ()
+    time_ids = (Tensor("time_ids", "FP32", (6,)),) if is_sdxl else ()
+    tokens = ("input_ids", "input_ids_2") if is_sdxl else ("input_ids",)
+    widths: dict[str, Range | None] = dict.fromkeys(("context_width", "pooled_width")[: 2 if is_sdxl else 1])
+    latent = Tensor("latent", "FP32", (4, "latent_height", "latent_width"))
+    # SDXL's autoencoder overflows in FP16: only the published fp16-fix weights do not, and they are not told apart
+    # by their shapes. SD 1.5's is of the same structure and kept alike.
+    whole = frozenset({"*"})
+    return (
+        Network(
+            f"{tier}_text_encoder",
+            tuple(Tensor(name, "INT32", (77,)) for name in tokens),
+            (context, *pooled),
+            16,
+            _TEXT,
+            widths,
+            _ATTENTION_FP32,
+        ),
+        Network(f"{tier}_vae_encoder", (_PHOTO,), (latent,), 4, _LATENT, {**sides, **latent_sides}, whole),
+        Network(
+            f"{tier}_unet",
+            (
+                Tensor("sample", "FP32", (9, "latent_height", "latent_width")),
+                Tensor("timestep", "FP32", (1,)),
+                context,
+                *pooled,
+                *time_ids,
+            ),
+            (Tensor("noise", "FP32", (4, "latent_height", "latent_width")),),
+            16,
+            _NOISE,
+            {**latent_sides, **widths},
+            _ATTENTION_FP32,
+        ),
+        Network(f"{tier}_vae_decoder", (latent,), (_PHOTO,), 4, _PICTURE, {**sides, **latent_sides}, whole),
+    )
+
+
+NETWORKS: Mapping[str, Network] = MappingProxyType(
+    {
+        network.name: network
+        for network in (
+            Network("sam_encoder", (_PHOTO_1024,), (_EMBEDDING,), 8, _MASK, fp32_ops=_ATTENTION_FP32),
+            Network("sam_decoder", (_EMBEDDING, *_PROMPTS), _MASKS, 16, _MASK, _POINTS, _ATTENTION_FP32),
+            Network(
+                "u2net",
+                (Tensor("image", "UINT8", (320, 320, 3)),),
+                (Tensor("alpha", "FP32", (320, 320)),),
+                8,
+                _ALPHA,
+            ),
+            Network(
+                "lama",
+                (_PHOTO, Tensor("mask", "UINT8", ("height", "width", 1))),
+                # Not "image": a graph cannot give an output the name of an input.
+                (Tensor("filled", "UINT8", ("height", "width", 3)),),
+                4,
+                _FILL,
+                _sides(("height", "width"), Range(64, 512, 1024)),
+                # LaMa's only matrix products are its DFT, whose sums run over the whole picture.
+                frozenset({"MatMul", "Cos", "Sin", "Mod", "Range"}),
+            ),
+            *_diffusion("sdxl", 1024),
+            *_diffusion("sd15", 512),
+        )
+    }
+)
+
+#: Model sets of generative fill, the preferred one first.
+TIERS = ("sdxl", "sd15")
+
+#: Networks that come out of one checkpoint, by the name that stands for all of them.
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sam": ("sam_encoder", "sam_decoder"),
+        **{
+            tier: tuple(f"{tier}_{part}" for part in ("text_encoder", "vae_encoder", "unet", "vae_decoder"))
+            for tier in TIERS
+        },
+    }
+)
 
 
 def choose(names: Iterable[str]) -> list[Network]:
@@ -142,7 +198,7 @@ def choose(names: Iterable[str]) -> list[Network]:
     A group's name stands for its networks.
 
     Raises:
-        BuildError: a name is not one of the profile's.
+        BuildError: a name is neither a network's nor a group's.
     """
     wanted = set(names)
     unknown = sorted(wanted - NETWORKS.keys() - GROUPS.keys() - {"all"})
@@ -156,61 +212,6 @@ def choose(names: Iterable[str]) -> list[Network]:
     return [network for network in NETWORKS.values() if network.name in wanted]
 
 
-def groups_of(networks: Iterable[Network]) -> list[str]:
-    """The groups that any of `networks` belongs to."""
-    names = {network.name for network in networks}
-    return [group for group, members in GROUPS.items() if names.intersection(members)]
-
-
-def tiny_facts(tier: str) -> str:
-    """The text of the JSON file beside a tier's tiny networks; see `fill_files`."""
-    return (TEMPLATES / f"tiny_{tier}.json").read_text()
-
-
-def artifact(network: Network, repository: Path) -> Path:
-    """Where the network's file lies in a model repository."""
-    return repository / network.name / "1" / "model.onnx"
-
-
-def state(network: Network, repository: Path) -> State:
-    """Compare the artifact with what building it now would give."""
-    path = artifact(network, repository)
-    if not path.is_file():
-        return State.MISSING
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
-        return State.STALE
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if CHECKPOINT_KEY in metadata:
-        return State.CHECKPOINT
-    return State.UP_TO_DATE if metadata.get(FINGERPRINT_KEY) == network.fingerprint() else State.STALE
-
-
-def build(network: Network, repository: Path, cache: Path, report: Report) -> Path:
-    """Build the network into `repository` and return the artifact's path.
-
-    The file appears complete or not at all. `report` is told of each step that takes time.
-
-    Raises:
-        BuildError: the weights are not in this installation, or the repository cannot be written.
-        SourceError: the weights could not be fetched.
-        TemplateError: the weights do not belong to the template.
-    """
-    weights = network.weights
-    if isinstance(weights, PinnedFile):
-        weights = fetch(weights, cache, report)
-    elif not weights.is_file():
-        raise BuildError(
-            f"the weights of {network.name} are not in this installation ({weights.name}); "
-            "take a release that has them, or train them as MODELS.md describes."
-        )
-    report("building")
-    model = network.build(weights)
-    onnx.helper.set_model_props(
-        model,
-        {FINGERPRINT_KEY: network.fingerprint(), "source": network.source, "licence": network.licence},
-    )
-    path = artifact(network, repository)
-    write_file(path, model.SerializeToString())
-    return path
+def artifact(network: str, repository: Path) -> Path:
+    """Where the network's ONNX file lies in a model repository."""
+    return repository / network / "1" / "model.onnx"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from nexus_export.wrapping import wrap
+from nexus_export.onnx_graphs.wrapping import wrap
 
 IMAGE_SIZE = 320
 

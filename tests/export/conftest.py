@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime
 import pytest
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
-from nexus_export import networks
-from nexus_export.clip_vocabulary import read_published
-from nexus_export.sam_encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
+from nexus_export import compact, networks
+from nexus_export.diffusion.clip_vocabulary import read_published
+from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
+from nexus_export.sam.encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
 from nexus_export.sources import CLIP_VOCABULARY, MOBILE_SAM_ENCODER, PinnedFile, fetch
-from nexus_export.tiny_checkpoint import write_tiny_checkpoint
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,9 +34,9 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     repository = tmp_path_factory.mktemp("repository")
 
     def build(name: str) -> Path:
-        network = networks.NETWORKS[name]
-        path = networks.artifact(network, repository)
-        return path if path.is_file() else networks.build(network, repository, CACHE, lambda _: None)
+        path = networks.artifact(name, repository)
+        recipe = compact.RECIPES[name]
+        return path if path.is_file() else compact.build(recipe, repository, CACHE, lambda _: None)
 
     return build
 

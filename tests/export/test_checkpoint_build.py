@@ -10,10 +10,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from nexus_export import checkpoint_build, cli, writing
-from nexus_export.diffusion_checkpoint import open_checkpoint
+from nexus_export import cli
+from nexus_export.compact import RECIPES, State, state
+from nexus_export.diffusion import build as checkpoint_build
+from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.errors import BuildError, CheckpointError
-from nexus_export.networks import GROUPS, NETWORKS, State, artifact, state
+from nexus_export.networks import GROUPS, artifact
+from nexus_export.onnx_graphs import writing
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
@@ -47,7 +50,7 @@ def test_the_command_builds_what_the_default_does_not_touch(tiny_checkpoint: Tin
     assert (facts["side"], np.shape(facts["latent_rgb"]), facts["random_weights"]) == (256, (5, 3), True)
     merges = (tmp_path / "generative_fill/1/merges.txt").read_text().splitlines()
     assert (merges[0], merges[1], len(merges)) == ("#version: 0.2", "i n", 48_895)
-    assert {state(NETWORKS[name], tmp_path) for name in GROUPS[TIER]} == {State.CHECKPOINT}
+    assert {state(RECIPES[name], tmp_path) for name in GROUPS[TIER]} == {State.CHECKPOINT}
     before = (tmp_path / NETWORK_FILES[0]).read_bytes()
     assert (
         _run("build", TIER, "--out", out, "--cache", str(CACHE)).count(
@@ -99,7 +102,7 @@ def test_a_fault_half_way_leaves_the_old_set(
     fault: Exception, tiny_checkpoint: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in GROUPS[TIER]:
-        path = artifact(NETWORKS[name], tmp_path)
+        path = artifact(name, tmp_path)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"old")
     stage = writing.stage_network
@@ -136,7 +139,7 @@ def test_without_torch_the_command_names_what_to_install(
     # What Python does where a module is not installed.
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("nexus_export.")]:
-        if name.split(".")[1] in {"checkpoint_build", "diffusion_export", "diffusion_modules"}:
+        if name.split(".")[-1] in {"build", "trace", "modules"}:
             monkeypatch.delitem(sys.modules, name)
     done = CliRunner().invoke(cli.app, ["build", "sdxl", "--checkpoint", "x", "--out", str(tmp_path)])
     assert "needs torch, which is not in this environment; run: pip install" in str(done.exception)

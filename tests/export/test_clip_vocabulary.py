@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from nexus_export import clip_vocabulary
-from nexus_export.fill_files import write_fill_files
+from nexus_export.diffusion import clip_vocabulary
+from nexus_export.diffusion.fill_files import write_fill_files
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
 
 CACHE = Path(__file__).parents[2] / "build" / "cache"

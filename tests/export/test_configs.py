@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from nexus_export.networks import GROUPS, NETWORKS
+from nexus_export.networks import GROUPS, NETWORKS, TIERS
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2
 
@@ -62,7 +62,7 @@ def test_config_describes_the_artifact(name: str, artifact: Callable[[str], Path
     assert len(batches) == 1
 
 
-@pytest.mark.parametrize("name", [name for names in GROUPS.values() for name in names])
+@pytest.mark.parametrize("name", [name for tier in TIERS for name in GROUPS[tier]])
 def test_onnxruntime_reports_the_config_s_dims(
     name: str,
     artifact: Callable[[str], Path],

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from diffusers import DiffusionPipeline
-from nexus_export.clip_vocabulary import read_published
-from nexus_export.diffusion_checkpoint import open_checkpoint
+from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.diffusion.clip_vocabulary import read_published
+from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.errors import CheckpointError
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
-from nexus_export.tiny_checkpoint import write_tiny_checkpoint
 
 Tiny = Callable[[str], Path]
 

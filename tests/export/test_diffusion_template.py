@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nexus_export.checkpoint_build import tier_facts
-from nexus_export.diffusion_checkpoint import open_checkpoint
-from nexus_export.diffusion_export import trace_tier
-from nexus_export.diffusion_template import export_tiny
-from nexus_export.networks import TEMPLATES, tiny_facts
+from nexus_export.compact import tiny_facts
+from nexus_export.diffusion.build import tier_facts
+from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.diffusion.template import export_tiny
+from nexus_export.diffusion.trace import trace_tier
+from nexus_export.paths import TEMPLATES
 from onnx import numpy_helper
 
 TIERS = ("sdxl", "sd15")

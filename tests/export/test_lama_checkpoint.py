@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from nexus_export.errors import BuildError
-from nexus_export.lama import (
+from nexus_export.lama.network import (
     COMPACT_CONFIG,
     Generator,
     GeneratorConfig,

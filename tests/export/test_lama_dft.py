@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nexus_export.lama_dft import fourier_basis, irfft2, rfft2
+from nexus_export.lama.dft import fourier_basis, irfft2, rfft2
 
 SIZES = [(8, 8), (5, 12), (16, 9), (7, 7), (32, 25), (9, 33), (2, 3), (64, 64), (1, 6)]
 

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from nexus_export.lama import Generator, GeneratorConfig, LamaNetwork, complete, export_onnx
+from nexus_export.lama.network import Generator, GeneratorConfig, LamaNetwork, complete, export_onnx
 from numpy.typing import NDArray
 from onnx import helper
 

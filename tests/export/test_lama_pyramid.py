@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nexus_export.lama_pyramid import pyramid_fill
+from nexus_export.lama.pyramid import pyramid_fill
 
 
 def test_known_pixels_are_unchanged() -> None:

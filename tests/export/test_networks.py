@@ -9,13 +9,14 @@ from pathlib import Path
 import onnx
 import pytest
 from nexus_export import networks
+from nexus_export.compact import RECIPES, State, build, state, tiers_of
 from nexus_export.errors import BuildError
-from nexus_export.networks import GROUPS, NETWORKS, State, build, choose, groups_of, state
+from nexus_export.networks import GROUPS, NETWORKS, choose
 from nexus_export.sources import U2NETP, PinnedFile
 from typer.testing import CliRunner
 
 CACHE = Path(__file__).parents[2] / "build" / "cache"
-NETWORK = NETWORKS["u2net"]  # the smallest
+NETWORK = RECIPES["u2net"]  # the smallest
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_failed_write_leaves_the_old_file(
 
 
 def test_weights_that_are_not_installed_are_named(tmp_path: Path) -> None:
-    network = replace(NETWORKS["lama"], weights=tmp_path / "lama_compact.safetensors")
+    network = replace(RECIPES["lama"], weights=tmp_path / "lama_compact.safetensors")
     with pytest.raises(BuildError, match=r"weights of lama are not in this installation \(lama_compact"):
         build(network, tmp_path, CACHE, lambda _: None)
 
@@ -87,7 +88,7 @@ def test_no_name_and_all_choose_everything() -> None:
     assert [network.name for network in choose(["u2net", "sam_encoder"])] == ["sam_encoder", "u2net"]
     sdxl = choose(["sdxl", "sdxl_unet"])
     assert [network.name for network in sdxl] == list(GROUPS["sdxl"])
-    assert groups_of(choose(["lama", "sd15_unet"])) == ["sd15"]
+    assert tiers_of(choose(["lama", "sd15_unet"])) == ["sd15"]
     with pytest.raises(BuildError, match="no network 'unet'; choose from sam_encoder, "):
         choose(["unet"])
 

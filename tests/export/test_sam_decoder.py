@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from nexus_export import sam_decoder
-from nexus_export.sam_checkpoint import decoder_weights
+from nexus_export.onnx_graphs.template import weight_shapes
+from nexus_export.sam import decoder as sam_decoder
+from nexus_export.sam.published_onnx import decoder_weights
 from nexus_export.sources import MOBILE_SAM_DECODER, PinnedFile
-from nexus_export.template import weight_shapes
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -161,7 +161,7 @@ def test_torch_code_agrees_with_the_graph(
     published: Callable[[PinnedFile], Path],
 ) -> None:
     torch = pytest.importorskip("torch", reason="needs nexus-export[torch]")
-    from nexus_export.sam_modules import SamDecoder
+    from nexus_export.sam.modules import SamDecoder
 
     weights = decoder_weights(onnx.load(str(published(MOBILE_SAM_DECODER))))
     module = SamDecoder().eval()
@@ -177,6 +177,6 @@ def test_torch_code_agrees_with_the_graph(
 
 def test_committed_template_is_what_torch_exports() -> None:
     pytest.importorskip("torch", reason="needs nexus-export[torch]")
-    from nexus_export.sam_template import export_sam_decoder
+    from nexus_export.sam.template import export_sam_decoder
 
     assert export_sam_decoder() == onnx.load(str(sam_decoder.TEMPLATE))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from nexus_export.sam_encoder import IMAGE_SIZE, PADDING_COLOUR, PIXEL_MEAN, PIXEL_STD
+from nexus_export.sam.encoder import IMAGE_SIZE, PADDING_COLOUR, PIXEL_MEAN, PIXEL_STD
 from numpy.typing import NDArray
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_export.diffusion_checkpoint import open_checkpoint
+from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
 from nexus_export.training import sdxl, sdxl_autoencoder, sdxl_denoiser, sdxl_networks, sdxl_samples
 from nexus_export.training.lama_photos import DEMO_NAMES, HELD_OUT, Photo, load_photos

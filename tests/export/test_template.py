@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export.errors import TemplateError
-from nexus_export.template import fill, shorten_names, strip, weight_shapes
+from nexus_export.onnx_graphs.template import fill, shorten_names, strip, weight_shapes
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nexus_export.errors import BuildError
-from nexus_export.lama import COMPACT_CONFIG, Generator, complete, write_compact
+from nexus_export.lama.network import COMPACT_CONFIG, Generator, complete, write_compact
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
 from nexus_export.training.lama_losses import (

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nexus_export.lama import Generator, complete
-from nexus_export.lama_pyramid import pyramid_fill
+from nexus_export.lama.network import Generator, complete
+from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.training.lama_masks import random_mask
 from nexus_export.training.lama_photos import Photo, detailed_crop
 from nexus_export.training.lama_spectrum import hole_spectrum_error

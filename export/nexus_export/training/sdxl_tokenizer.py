@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus_export.clip_vocabulary import END as END_TOKEN
-from nexus_export.clip_vocabulary import MERGES, merges_text, read_published, vocabulary
-from nexus_export.clip_vocabulary import START as START_TOKEN
+from nexus_export.diffusion.clip_vocabulary import END as END_TOKEN
+from nexus_export.diffusion.clip_vocabulary import MERGES, merges_text, read_published, vocabulary
+from nexus_export.diffusion.clip_vocabulary import START as START_TOKEN
 
 LENGTH = 77
 START, END = 49406, 49407

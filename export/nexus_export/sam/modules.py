@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nexus_export.sam_transformer import CHANNELS, TwoWayTransformer
+from nexus_export.sam.transformer import CHANNELS, TwoWayTransformer
 
 IMAGE_SIZE = 1024
 EMBEDDING_SIZE = 64

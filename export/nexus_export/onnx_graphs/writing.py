@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from nexus_export.errors import BuildError
-from nexus_export.template import check_weights, fill
+from nexus_export.onnx_graphs.template import check_weights, fill
 
 #: A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
 INLINE_BYTES = 1 << 30

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nexus_export.diffusion_modules import VaeEncoder
+from nexus_export.diffusion.modules import VaeEncoder
 
 _PICTURES, _SIDE, _FACTOR = 8, 128, 8
 

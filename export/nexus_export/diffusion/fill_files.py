@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nexus_export import clip_vocabulary
+from nexus_export.diffusion import clip_vocabulary
+from nexus_export.onnx_graphs.writing import write_file
 from nexus_export.sources import CLIP_VOCABULARY, Report, fetch
-from nexus_export.writing import write_file
 
 
 @dataclass(frozen=True)

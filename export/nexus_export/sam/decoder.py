@@ -1,16 +1,15 @@
 """SAM's decoder as a network: the committed template, filled with the weights of a published export.
 
-The graph, its inputs and its outputs are documented at `nexus_export.sam_modules.SamDecoder`.
+The graph, its inputs and its outputs are documented at `nexus_export.sam.modules.SamDecoder`.
 """
-
-from pathlib import Path
 
 import onnx
 
-from nexus_export.sam_checkpoint import decoder_weights
-from nexus_export.template import fill
+from nexus_export.onnx_graphs.template import fill
+from nexus_export.paths import TEMPLATES
+from nexus_export.sam.published_onnx import decoder_weights
 
-TEMPLATE = Path(__file__).parent / "templates" / "sam_decoder.onnx"
+TEMPLATE = TEMPLATES / "sam_decoder.onnx"
 
 
 def build_sam_decoder(published: onnx.ModelProto) -> onnx.ModelProto:

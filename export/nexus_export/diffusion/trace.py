@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from nexus_export.diffusion_modules import (
+from nexus_export.diffusion.modules import (
     TOKENS,
     Sd15TextEncoder,
     Sd15Unet,
@@ -17,7 +17,7 @@ from nexus_export.diffusion_modules import (
     VaeDecoder,
     VaeEncoder,
 )
-from nexus_export.torchscript import export_template
+from nexus_export.onnx_graphs.torchscript import export_template
 
 #: Models by their folder's name in a diffusers checkpoint; loaded one network at a time.
 Load = Callable[[str], Any]

@@ -1,4 +1,4 @@
-"""Export the tiny sets anew, after a change to their torch code: `python -m nexus_export.diffusion_template`."""
+"""Export the tiny sets anew, after a change to their torch code: `python -m nexus_export.diffusion.template`."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,27 +6,29 @@ from pathlib import Path
 
 import onnx
 
-from nexus_export.checkpoint_build import tier_facts
-from nexus_export.clip_vocabulary import read_published
-from nexus_export.diffusion_checkpoint import open_checkpoint
-from nexus_export.diffusion_export import trace_tier
-from nexus_export.networks import GROUPS, NETWORKS, TEMPLATES
+from nexus_export.compact import RECIPES
+from nexus_export.diffusion.build import tier_facts
+from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.diffusion.clip_vocabulary import read_published
+from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
+from nexus_export.diffusion.trace import trace_tier
+from nexus_export.networks import TIERS
+from nexus_export.onnx_graphs.template import shorten_names
+from nexus_export.paths import TEMPLATES
 from nexus_export.sources import CLIP_VOCABULARY, fetch
-from nexus_export.template import shorten_names
-from nexus_export.tiny_checkpoint import write_tiny_checkpoint
 
 
 def export_tiny(tier: str, folder: Path) -> Iterator[tuple[Path, onnx.ModelProto]]:
     """Each template of a tier, with the path that it is committed under, from the tiny checkpoint in `folder`."""
     for network in trace_tier(tier, open_checkpoint(str(folder), tier).load):
-        path = NETWORKS[network.name].weights
+        path = RECIPES[network.name].weights
         assert isinstance(path, Path)
         yield path, shorten_names(network.template())
 
 
 def main() -> None:
     merges = read_published(fetch(CLIP_VOCABULARY, Path("build/cache"), print))
-    for tier in GROUPS:
+    for tier in TIERS:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_tiny_checkpoint(tier, folder, merges)

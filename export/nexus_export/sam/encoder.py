@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nexus_export.wrapping import wrap
+from nexus_export.onnx_graphs.wrapping import wrap
 
 IMAGE_SIZE = 1024
 EMBEDDING_SHAPE = (256, 64, 64)

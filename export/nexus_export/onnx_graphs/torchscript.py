@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from nexus_export.template import strip
+from nexus_export.onnx_graphs.template import strip
 
 #: LayerNormalization came with 17; every engine we serve with reads it.
 OPSET = 17

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nexus_export.errors import BuildError
-from nexus_export.lama_generator import Generator, GeneratorConfig
+from nexus_export.lama.generator import Generator, GeneratorConfig
 
 _CONFIG_KEY = "generator_config"
 _PUBLISHED_PREFIXES = ("model.generator.", "generator.")

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from nexus_export.diffusion_checkpoint import Checkpoint, open_checkpoint
-from nexus_export.diffusion_export import trace_tier
-from nexus_export.diffusion_modules import VaeEncoder
-from nexus_export.fill_files import TierFacts, write_fill_files
-from nexus_export.latent_rgb import fit_latent_rgb
-from nexus_export.networks import CHECKPOINT_KEY, NETWORKS, artifact
+from nexus_export.compact import CHECKPOINT_KEY
+from nexus_export.diffusion.checkpoint import Checkpoint, open_checkpoint
+from nexus_export.diffusion.fill_files import TierFacts, write_fill_files
+from nexus_export.diffusion.latent_rgb import fit_latent_rgb
+from nexus_export.diffusion.modules import VaeEncoder
+from nexus_export.diffusion.trace import trace_tier
+from nexus_export.networks import artifact
+from nexus_export.onnx_graphs.template import weight_shapes
+from nexus_export.onnx_graphs.writing import commit_network, discard_network, stage_network
 from nexus_export.sources import Report
-from nexus_export.template import weight_shapes
-from nexus_export.writing import commit_network, discard_network, stage_network
 
 
 def build_checkpoint(tier: str, name: str, repository: Path, cache: Path, report: Report) -> list[Path]:
@@ -31,7 +32,7 @@ def build_checkpoint(tier: str, name: str, repository: Path, cache: Path, report
     try:
         for network in trace_tier(tier, checkpoint.load):
             report(f"exporting {network.name}")
-            paths.append(artifact(NETWORKS[network.name], repository))
+            paths.append(artifact(network.name, repository))
             template = network.template()
             state = network.module.state_dict()
             weights = {key: state[key].numpy() for key in weight_shapes(template)}

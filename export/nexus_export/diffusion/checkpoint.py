@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from nexus_export.clip_vocabulary import MERGES_SHA256, merges_sha256
+from nexus_export.diffusion.clip_vocabulary import MERGES_SHA256, merges_sha256
 from nexus_export.errors import CheckpointError
 
 #: What the pipeline samples with; both published checkpoints were trained with it.

@@ -7,11 +7,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from nexus_export import torchscript
-from nexus_export.lama_checkpoint import load_checkpoint, read_compact, write_compact
-from nexus_export.lama_generator import Generator, GeneratorConfig
-from nexus_export.lama_pyramid import pyramid_fill
-from nexus_export.template import fill
+from nexus_export.lama.checkpoint import load_checkpoint, read_compact, write_compact
+from nexus_export.lama.generator import Generator, GeneratorConfig
+from nexus_export.lama.pyramid import pyramid_fill
+from nexus_export.onnx_graphs import torchscript
+from nexus_export.onnx_graphs.template import fill
 
 __all__ = [
     "COMPACT_CONFIG",
@@ -77,7 +77,7 @@ class LamaNetwork(nn.Module):
 def export_template(network: LamaNetwork) -> onnx.ModelProto:
     """The graph of ``network`` without its weights: inputs image, mask, output filled; B, H and W dynamic.
 
-    Weights keep the names of ``network.state_dict()``; see ``nexus_export.template``.
+    Weights keep the names of ``network.state_dict()``; see ``nexus_export.onnx_graphs.template``.
     """
     network = copy.deepcopy(network)
     network.generator.matrix_dft = True

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nexus_export.lama_dft import FourierBasis, fourier_basis, irfft2, rfft2
+from nexus_export.lama.dft import FourierBasis, fourier_basis, irfft2, rfft2
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Export SAM's decoder anew, after a change to its torch code: `python -m nexus_export.sam_template`."""
+"""Export SAM's decoder anew, after a change to its torch code: `python -m nexus_export.sam.template`."""
 
 import onnx
 import torch
 
-from nexus_export.sam_decoder import TEMPLATE
-from nexus_export.sam_modules import EMBEDDING_SIZE, IMAGE_SIZE, SamDecoder
-from nexus_export.sam_transformer import CHANNELS
-from nexus_export.torchscript import export_template
+from nexus_export.onnx_graphs.torchscript import export_template
+from nexus_export.sam.decoder import TEMPLATE
+from nexus_export.sam.modules import EMBEDDING_SIZE, IMAGE_SIZE, SamDecoder
+from nexus_export.sam.transformer import CHANNELS
 
 
 def export_sam_decoder() -> onnx.ModelProto:

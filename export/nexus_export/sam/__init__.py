@@ -1,0 +1,1 @@
+"""Segment Anything: the image encoder and the decoder as networks."""
