@@ -20,6 +20,8 @@ CROP_SMALLEST = 512
 CROP_MARGIN = 128
 CROP_STEP = 128
 CROP_MAX_AREA = 1024 * 1024
+# An engine is built for sides up to this; a wire across a photo of 12 megapixels loses half its scale to it.
+CROP_LONGEST = 2048
 CROPS_MOST = 8
 MAX_DILATE = 255
 
@@ -62,9 +64,9 @@ async def fill(networks: Networks, photo: images.Photo, core: Bool, dilate: int)
 
 
 async def _fill_crop(networks: Networks, crop: UInt8, hole: Bool) -> UInt8:
-    """Run LaMa on UINT8 [h, w, 3]: shrunk to CROP_MAX_AREA where larger, padded by reflection to sides it takes."""
+    """Run LaMa on UINT8 [h, w, 3]: shrunk where larger than it takes, padded by reflection to sides it takes."""
     height, width = hole.shape
-    scale = min(1.0, (CROP_MAX_AREA / (width * height)) ** 0.5)
+    scale = min(1.0, (CROP_MAX_AREA / (width * height)) ** 0.5, CROP_LONGEST / max(width, height))
     working = (max(1, int(width * scale)), max(1, int(height * scale)))
     pixels, mask = crop, hole.view(np.uint8) * np.uint8(255)
     if scale < 1:

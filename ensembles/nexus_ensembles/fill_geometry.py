@@ -74,7 +74,7 @@ class Frame:
                 + 0.05 * (crop != size)  # blurs
             )
 
-        size = min(_sizes(side), key=cost)
+        size = min(working_sizes(side), key=cost)
         crop = crop_for(size)
         left, top = start_around(*across, crop[0], width), start_around(*down, crop[1], height)
         scales = size[0] / crop[0], size[1] / crop[1]
@@ -166,7 +166,7 @@ def match_colours(fill: UInt8, picture: UInt8, mask: Bool) -> UInt8:
 
 
 @functools.lru_cache
-def _sizes(side: int) -> list[tuple[int, int]]:
+def working_sizes(side: int) -> list[tuple[int, int]]:
     """The working (width, height) for a model of `side`: the multiples of MODULUS nearest in aspect to SHAPES."""
     longest = max(width / height for width, height in SHAPES)
     lengths = range(MODULUS, math.ceil(side * math.sqrt(longest)) + MODULUS, MODULUS)

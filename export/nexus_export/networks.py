@@ -99,9 +99,10 @@ def _sides(axes: tuple[str, str], sizes: Range) -> dict[str, Range | None]:
 def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     """The four networks of a tier whose UNet was trained on squares of `native` pixels.
 
-    Working sides run from half of it to one and a half times; see ensembles/nexus_ensembles/fill_geometry.py.
+    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/fill_geometry.py; the least is the
+    warm-up's, and a small set's of the same structure.
     """
-    pixels = Range(native // 2, native, native * 3 // 2)
+    pixels = Range(64, native, native * 3 // 2)
     latents = Range(*(side // 8 for side in pixels))
     sides, latent_sides = (
         _sides(("height", "width"), pixels),
@@ -167,7 +168,8 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 (Tensor("filled", "UINT8", ("height", "width", 3)),),
                 4,
                 _FILL,
-                _sides(("height", "width"), Range(64, 512, 1024)),
+                # The longest crop of ensembles/nexus_ensembles/cleanup.py.
+                _sides(("height", "width"), Range(16, 512, 2048)),
                 # LaMa's only matrix products are its DFT, whose sums run over the whole picture.
                 frozenset({"MatMul", "Cos", "Sin", "Mod", "Range"}),
             ),

@@ -106,6 +106,7 @@ def test_no_call_is_larger_than_the_largest_crop(box: tuple[int, int, int, int])
         height, width, _ = inputs["image"].shape
         # the working size is within the area, and padding adds less than 8 a side
         assert (height - 7) * (width - 7) <= cleanup.CROP_MAX_AREA
+        assert max(height, width) <= cleanup.CROP_LONGEST
         assert height % 8 == width % 8 == 0
     # Enlarging the fill again mixes 2 working pixels, of up to 4 of the photo's each, across the edge of the hole.
     inside = ~geometry.dilate(~mask, 2 * 2 * 4 + 1)

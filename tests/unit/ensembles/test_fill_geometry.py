@@ -33,11 +33,11 @@ def test_the_working_picture_has_sides_and_an_area_that_the_model_knows(seed: in
 
 def test_the_working_shapes_are_few_and_near_those_of_sdxls_training() -> None:
     """So few that different photos share a batch; 4 : 3 photos are stretched by 1.037 at the most."""
-    assert set(fill_geometry._sizes(1024)) == {
+    assert set(fill_geometry.working_sizes(1024)) == {
         *fill_geometry.SHAPES,
         *((height, width) for width, height in fill_geometry.SHAPES),
     }
-    assert [len(fill_geometry._sizes(side)) for side in (256, 512, 1024)] == [5, 9, 9]
+    assert [len(fill_geometry.working_sizes(side)) for side in (256, 512, 1024)] == [5, 9, 9]
     frame = Frame.around(hole_in(768, 1024, (100, 700, 100, 900)), 1024)
     assert frame == Frame(Box(0, 0, 1024, 768), (1152, 896), (1152, 896))
 
