@@ -33,12 +33,16 @@ test: .venv/.tests .venv-export/.tests models ## run every test that needs no GP
 	@$(SERVE)/python -m pytest tests/unit tests/functional
 	@$(EXPORT)/python -m pytest tests/export
 
+.PHONY: test-full
+test-full: .venv-export/.tests ## run the full-size export tests (24 GB of memory, an hour)
+	@$(EXPORT)/python -m pytest tests/full
+
 .PHONY: lint
 lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
 	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
-	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export
+	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export tests/full
 
 .PHONY: bench
 bench: .venv/.tests models ## measure on this machine and write benchmarks/results
