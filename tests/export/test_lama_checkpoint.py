@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from nexus_export.errors import BuildError
+from nexus_export.errors import CheckpointError
 from nexus_export.lama.network import (
     COMPACT_CONFIG,
     Generator,
@@ -54,16 +54,16 @@ def state() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def lightning_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As training left it: other networks beside the generator, and a class of the training framework."""
-    module = types.ModuleType("lightning_like")
-    callback = type("ModelCheckpoint", (), {"__module__": "lightning_like"})
+    module = types.ModuleType("pytorch_lightning")
+    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning"})
     module.ModelCheckpoint = callback  # type: ignore[attr-defined]
-    sys.modules["lightning_like"] = module
+    sys.modules["pytorch_lightning"] = module
     path = tmp_path_factory.mktemp("lightning") / "best.ckpt"
     everything = {f"generator.{name}": tensor for name, tensor in state.items()}
     everything["discriminator.model0.0.weight"] = torch.zeros(64, 3, 4, 4)
     everything["loss_resnet_pl.impl.conv1.weight"] = torch.zeros(64, 3, 7, 7)
     torch.save({"state_dict": everything, "callbacks": {callback: {"best": 1.0}}, "epoch": 3}, path)
-    del sys.modules["lightning_like"]
+    del sys.modules["pytorch_lightning"]
     return path
 
 
@@ -140,7 +140,7 @@ def test_another_architecture_is_refused_in_one_sentence(state: dict[str, Tensor
     torch.save(
         {"state_dict": {f"generator.{n}": t[:1] if t.dim() else t for n, t in state.items()} | extra}, path
     )
-    with pytest.raises(BuildError, match="not the architecture of big-lama"):
+    with pytest.raises(CheckpointError, match="not the architecture of big-lama"):
         load_checkpoint(path)
 
 
@@ -154,7 +154,7 @@ def test_another_architecture_is_refused_in_one_sentence(state: dict[str, Tensor
 def test_a_foreign_checkpoint_is_refused(content: dict[str, object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "foreign.ckpt"
     torch.save(content, path)
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint(path)
 
 
@@ -163,5 +163,5 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(BuildError, match="not written by this project's LaMa training"):
+    with pytest.raises(CheckpointError, match="not written by this project's LaMa training"):
         load_checkpoint(path)

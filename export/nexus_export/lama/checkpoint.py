@@ -1,27 +1,22 @@
 """Reading and writing LaMa weights: the two published forms and our compact one."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from nexus_export.errors import BuildError
+from nexus_export.checkpoint_files import check_architecture, read_state
+from nexus_export.errors import CheckpointError
 from nexus_export.lama.generator import Generator, GeneratorConfig
 
 _CONFIG_KEY = "generator_config"
 _PUBLISHED_PREFIXES = ("model.generator.", "generator.")
 """TorchScript first: its names contain the other prefix."""
-
-
-class _Inert:
-    """Stands for the training framework's classes that a Lightning file mentions beside its tensors."""
 
 
 def load_checkpoint(path: Path) -> Generator:
@@ -31,22 +26,14 @@ def load_checkpoint(path: Path) -> Generator:
     and the rest are ignored), the TorchScript form (``model.generator.*``), and our ``.safetensors``.
 
     Raises:
-        BuildError: the file holds no LaMa generator, or one of another architecture.
+        CheckpointError: the file cannot be read safely, holds no LaMa generator, or one of another architecture.
     """
     if path.suffix == ".safetensors":
         return read_compact(path)
     state = _published_state(path)
     generator = Generator(_infer_config(state, path))
-    expected = generator.state_dict()
-    wrong = sorted(
-        set(expected) ^ set(state)
-        | {key for key in set(expected) & set(state) if expected[key].shape != state[key].shape}
-    )
-    if wrong:
-        raise BuildError(
-            f"{path.name} is not the architecture of big-lama (first difference: {wrong[0]}); "
-            "use the generator published as big-lama."
-        )
+    expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    check_architecture(path, state, expected, "big-lama")
     generator.load_state_dict(state)
     return generator.eval()
 
@@ -65,15 +52,15 @@ def read_compact(path: Path) -> Generator:
     """The generator, in eval mode and FP32, that ``write_compact`` saved.
 
     Raises:
-        BuildError: the file carries no generator configuration.
+        CheckpointError: the file is missing, damaged, or carries no generator configuration.
     """
+    tensors = {name.removeprefix("generator."): tensor.float() for name, tensor in read_state(path).items()}
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if _CONFIG_KEY not in metadata:
-            raise BuildError(
-                f"{path.name} was not written by this project's LaMa training; fetch the file again."
-            )
-        tensors = {name.removeprefix("generator."): file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+    if _CONFIG_KEY not in metadata:
+        raise CheckpointError(
+            f"{path.name} was not written by this project's LaMa training; fetch the file again."
+        )
     generator = Generator(GeneratorConfig(**json.loads(metadata[_CONFIG_KEY])))
     counters = {k: v for k, v in generator.state_dict().items() if k.endswith("num_batches_tracked")}
     generator.load_state_dict({**counters, **tensors})
@@ -81,37 +68,16 @@ def read_compact(path: Path) -> Generator:
 
 
 def _published_state(path: Path) -> dict[str, Tensor]:
-    if _is_torchscript(path):
-        module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        everything: Mapping[str, Any] = module.state_dict()
-    else:
-        loaded = _load_tensors_only(path)
-        everything = loaded.get("state_dict", loaded)
+    everything = read_state(path)
     for prefix in _PUBLISHED_PREFIXES:
         state = {
             name.removeprefix(prefix): value for name, value in everything.items() if name.startswith(prefix)
         }
         if state:
             return state
-    raise BuildError(
+    raise CheckpointError(
         f"{path.name} holds no LaMa generator (no key begins with generator.); give a big-lama checkpoint."
     )
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _load_tensors_only(path: Path) -> dict[str, Any]:
-    # Lightning pickles references to its callbacks. They are replaced by an inert class, so that the
-    # file loads without the framework and still without running any code of the file's choosing.
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
-    with torch.serialization.safe_globals([(_Inert, name) for name in names]):
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return loaded
 
 
 def _infer_config(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
@@ -123,9 +89,9 @@ def _infer_config(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
         local_channels = state[f"{last}.convl2l.weight"].shape[0]
         global_channels = state[f"{last}.convl2g.weight"].shape[0]
     except KeyError as error:
-        raise BuildError(
+        raise CheckpointError(
             f"{path.name} is not the architecture of big-lama (no {error.args[0]}); "
-            "use the generator published as big-lama."
+            "use a checkpoint published as big-lama."
         ) from None
     return GeneratorConfig(
         width=width,
