@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nexus_export.compact import RECIPES, State, build, state, tiers_of, tiny_facts
+from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of, tiny_facts
 from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.fill_files import write_fill_files
 from nexus_export.errors import BuildError, ExportError
@@ -48,23 +48,22 @@ def build_command(
     if checkpoint is not None:
         _build_checkpoint(_tier(networks or []), checkpoint, out, cache)
         return
-    chosen = choose(networks or [])
-    for network in chosen:
-        recipe = RECIPES[network.name]
+    recipes = choose_recipes(networks or [])
+    for recipe in recipes:
         found = state(recipe, out)
         if found is State.UP_TO_DATE:
-            print(f"{network.name}: up to date")
+            print(f"{recipe.name}: up to date")
         elif found is State.CHECKPOINT:
             print(
-                f"{network.name}: from a checkpoint, left alone (remove {artifact(network.name, out)} to undo)"
+                f"{recipe.name}: from a checkpoint, left alone (remove {artifact(recipe.name, out)} to undo)"
             )
         else:
             started = time.monotonic()
-            with _Progress(network.name) as progress:
+            with _Progress(recipe.name) as progress:
                 path = build(recipe, out, cache, progress.report)
             megabytes = path.stat().st_size / 1e6
-            print(f"{network.name}: built in {time.monotonic() - started:.1f} s, {megabytes:.0f} MB")
-    for tier in tiers_of(chosen):
+            print(f"{recipe.name}: built in {time.monotonic() - started:.1f} s, {megabytes:.0f} MB")
+    for tier in tiers_of(choose([recipe.name for recipe in recipes])):
         if State.CHECKPOINT not in {state(RECIPES[network.name], out) for network in choose([tier])}:
             with _Progress(tier) as progress:
                 write_fill_files(out, tier, tiny_facts(tier), cache, progress.report)
@@ -90,10 +89,10 @@ def make_tiny_command(
 @app.command("fetch")
 def fetch_command(networks: Names = None, cache: Cache = _CACHE) -> None:
     """Download the published files that networks are built from, and verify them."""
-    chosen = choose(networks or [])
-    sources = {network.name: RECIPES[network.name].weights for network in chosen}
-    files = {name: source for name, source in sources.items() if isinstance(source, PinnedFile)}
-    for name, file in {**files, **dict.fromkeys(tiers_of(chosen), CLIP_VOCABULARY)}.items():
+    recipes = choose_recipes(networks or [])
+    files = {recipe.name: recipe.weights for recipe in recipes if isinstance(recipe.weights, PinnedFile)}
+    tiers = tiers_of(choose([recipe.name for recipe in recipes]))
+    for name, file in {**files, **dict.fromkeys(tiers, CLIP_VOCABULARY)}.items():
         with _Progress(name) as progress:
             path = fetch(file, cache, progress.report)
         print(f"{name}: {path}")
@@ -104,10 +103,15 @@ def list_command(out: Out = _REPOSITORY) -> None:
     """Show every network: where its weights come from, their licence, and whether it is built."""
     table = Table("network", "weights", "licence", "state", box=None, pad_edge=False)
     for network in choose([]):
-        recipe = RECIPES[network.name]
-        found = state(recipe, out)
-        ours = found is not State.CHECKPOINT
-        source, licence = (recipe.source, recipe.licence) if ours else ("a checkpoint", "the checkpoint's")
+        recipe = RECIPES.get(network.name)
+        if recipe is None:
+            found = State.CHECKPOINT if artifact(network.name, out).is_file() else State.MISSING
+        else:
+            found = state(recipe, out)
+        if recipe is None or found is State.CHECKPOINT:
+            source, licence = "a checkpoint", "the checkpoint's"
+        else:
+            source, licence = recipe.source, recipe.licence
         table.add_row(network.name, source, licence, found.value)
     Console().print(table)
 

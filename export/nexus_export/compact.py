@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from nexus_export import u2net
 from nexus_export.diffusion import seeded_weights
 from nexus_export.errors import BuildError
-from nexus_export.networks import GROUPS, TIERS, Network, artifact
+from nexus_export.networks import GROUPS, TIERS, Network, artifact, choose
 from nexus_export.onnx_graphs import template, wrapping
 from nexus_export.onnx_graphs.writing import write_file
 from nexus_export.paths import TEMPLATES, WEIGHTS
@@ -133,6 +133,27 @@ RECIPES = {
         *(_tiny(tier, name.removeprefix(f"{tier}_")) for tier in TIERS for name in GROUPS[tier]),
     )
 }
+
+
+def choose_recipes(names: Iterable[str]) -> list[Recipe]:
+    """The recipes of the networks that `networks.choose` gives for these names.
+
+    SAM 2 is in no package with a free licence: what stands for everything leaves it out.
+
+    Raises:
+        BuildError: a name is unknown, or that of networks that only a checkpoint gives.
+    """
+    wanted = set(names)
+    chosen = choose(wanted)
+    if wanted and "all" not in wanted:
+        for network in chosen:
+            if network.name not in RECIPES:
+                group = next(group for group, members in GROUPS.items() if network.name in members)
+                raise BuildError(
+                    f"{network.name} comes out of a checkpoint alone; "
+                    f"run: nexus-export build {group} --checkpoint FILE."
+                )
+    return [RECIPES[network.name] for network in chosen if network.name in RECIPES]
 
 
 def tiers_of(networks: Iterable[Network]) -> list[str]:

@@ -77,6 +77,7 @@ _PICTURE = Gate("psnr_db", {"fp16": 40.0})
 _PHOTO_1024 = Tensor("image", "UINT8", (1024, 1024, 3))
 _PHOTO = Tensor("image", "UINT8", ("height", "width", 3))
 _EMBEDDING = Tensor("embedding", "FP32", (256, 64, 64))
+_HIGH_RES = (Tensor("high_res_0", "FP32", (32, 256, 256)), Tensor("high_res_1", "FP32", (64, 128, 128)))
 _PROMPTS = (
     Tensor("points", "FP32", ("points", 2)),
     Tensor("labels", "FP32", ("points",)),
@@ -155,6 +156,18 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
             Network("sam_encoder", (_PHOTO_1024,), (_EMBEDDING,), 8, _MASK, fp32_ops=_ATTENTION_FP32),
             Network("sam_decoder", (_EMBEDDING, *_PROMPTS), _MASKS, 16, _MASK, _POINTS, _ATTENTION_FP32),
             Network(
+                "sam2_encoder", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK, fp32_ops=_ATTENTION_FP32
+            ),
+            Network(
+                "sam2_decoder",
+                (_EMBEDDING, *_HIGH_RES, *_PROMPTS),
+                _MASKS,
+                16,
+                _MASK,
+                _POINTS,
+                _ATTENTION_FP32,
+            ),
+            Network(
                 "u2net",
                 (Tensor("image", "UINT8", (320, 320, 3)),),
                 (Tensor("alpha", "FP32", (320, 320)),),
@@ -186,6 +199,7 @@ TIERS = ("sdxl", "sd15")
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "sam": ("sam_encoder", "sam_decoder"),
+        "sam2": ("sam2_encoder", "sam2_decoder"),
         **{
             tier: tuple(f"{tier}_{part}" for part in ("text_encoder", "vae_encoder", "unet", "vae_decoder"))
             for tier in TIERS

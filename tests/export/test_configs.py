@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
+from nexus_export.compact import RECIPES
 from nexus_export.networks import GROUPS, NETWORKS, TIERS
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2
@@ -22,6 +23,9 @@ TYPES = {
 
 #: Their conditions are as wide as the checkpoint makes them: a warm-up could not name a size that fits all.
 NOT_WARMED = {"sdxl_unet", "sd15_unet"}
+
+#: No queue policy, see sdxl_unet's config: the pipelines bound what waits.
+UNBOUNDED = sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_", "sam2_")))
 
 Tensor = tuple[str, int, list[int]]
 
@@ -48,7 +52,7 @@ def _actual(values: Any) -> list[Tensor]:
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_config_describes_the_artifact(name: str, artifact: Callable[[str], Path]) -> None:
     # An exporter may leave a fixed size undeclared behind a dynamic reshape; engines infer it, and so do we.
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(artifact(name))), data_prop=True).graph
@@ -85,15 +89,15 @@ def test_artifact_decides_the_engine(name: str) -> None:
     assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_AUTO)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_"))))
+@pytest.mark.parametrize("name", UNBOUNDED)
 def test_a_step_does_not_pay_for_a_queue_policy(name: str) -> None:
-    """One in twenty would wait half a second; the pipeline bounds the queue."""
+    """One in twenty would wait half a second; the pipelines bound the queue."""
     batching = _config(name).dynamic_batching
     assert not batching.HasField("default_queue_policy")
     assert batching.max_queue_delay_microseconds <= 5000
 
 
-@pytest.mark.parametrize("name", sorted(name for name in NETWORKS if not name.startswith(("sdxl_", "sd15_"))))
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - UNBOUNDED))
 def test_queue_is_bounded_and_times_out(name: str) -> None:
     config = _config(name)
     queue = config.dynamic_batching.default_queue_policy
@@ -117,6 +121,6 @@ def test_warm_up_covers_every_input(name: str) -> None:
         assert all(given > 0 and wanted in (given, -1) for given, wanted in dims)
 
 
-def test_only_the_encoder_is_cached() -> None:
+def test_only_the_encoders_are_cached() -> None:
     cached = [name for name in NETWORKS if _config(name).response_cache.enable]
-    assert cached == ["sam_encoder"]
+    assert cached == ["sam_encoder", "sam2_encoder"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 from nexus_export import networks
-from nexus_export.compact import RECIPES, State, build, state, tiers_of
+from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of
 from nexus_export.errors import BuildError
 from nexus_export.networks import GROUPS, NETWORKS, choose
 from nexus_export.sources import U2NETP, PinnedFile
@@ -93,6 +93,15 @@ def test_no_name_and_all_choose_everything() -> None:
         choose(["unet"])
 
 
+def test_everything_leaves_out_what_only_a_checkpoint_gives() -> None:
+    assert [recipe.name for recipe in choose_recipes([])] == [name for name in NETWORKS if name in RECIPES]
+    assert [recipe.name for recipe in choose_recipes(["sam"])] == ["sam_encoder", "sam_decoder"]
+    with pytest.raises(
+        BuildError, match=r"sam2_encoder comes .* run: nexus-export build sam2 --checkpoint FILE"
+    ):
+        choose_recipes(["sam2"])
+
+
 def test_command_builds_then_leaves_alone(repository: Path) -> None:
     from nexus_export.cli import app
 
@@ -106,7 +115,7 @@ def test_command_builds_then_leaves_alone(repository: Path) -> None:
         line.split()[0]: line.split("  ")[-1].strip() for line in listed.splitlines()[1:] if line[0] != " "
     }
     assert states["u2net"] == "up to date"
-    assert states["sam_encoder"] == "not built"
+    assert states["sam_encoder"] == states["sam2_encoder"] == "not built"
 
 
 def test_command_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
