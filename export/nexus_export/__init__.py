@@ -4,8 +4,23 @@ Building a network of the default profile needs numpy and onnx only. torch is ne
 change a network's code; the `nexus-export` command imports it for a checkpoint alone.
 """
 
-from nexus_export.errors import BuildError, CheckpointError, ExportError, SourceError, TemplateError
+from nexus_export.errors import (
+    BuildError,
+    CheckpointError,
+    ExportError,
+    QualityError,
+    SourceError,
+    TemplateError,
+)
 
 __version__ = "0.2.0"
 
-__all__ = ["BuildError", "CheckpointError", "ExportError", "SourceError", "TemplateError", "__version__"]
+__all__ = [
+    "BuildError",
+    "CheckpointError",
+    "ExportError",
+    "QualityError",
+    "SourceError",
+    "TemplateError",
+    "__version__",
+]

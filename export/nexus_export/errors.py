@@ -4,6 +4,7 @@ ExportError
 ├── SourceError      a pinned file could not be downloaded, stored or verified
 ├── CheckpointError  a checkpoint is not there, incomplete, or not one that the pipelines can serve
 ├── TemplateError    a template and the weights given for it do not belong together
+├── QualityError     a network is not good enough at a precision, or there is nothing to measure it on
 └── BuildError       a network is unknown, cannot be built here, or could not be written
 """
 
@@ -22,6 +23,10 @@ class CheckpointError(ExportError):
 
 class TemplateError(ExportError):
     """A template and the weights given for it do not belong together."""
+
+
+class QualityError(ExportError):
+    """A network is not good enough at a precision, or there is nothing to measure it on."""
 
 
 class BuildError(ExportError):

@@ -1,0 +1,62 @@
+"""Seeded holes to fill: brush strokes and outlines of objects."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+Bool = NDArray[np.bool_]
+Draw = Callable[[ImageDraw.ImageDraw], None]
+
+#: Share of the picture: smaller holes measure nothing, larger ones leave little to fill them from.
+LEAST_SHARE, LARGEST_SHARE = 0.03, 0.3
+
+
+def free_form(height: int, width: int, rng: np.random.Generator) -> Bool:
+    """BOOL [height, width]: one to three bent brush strokes, as in LaMa's evaluation (arXiv:2109.07161, 3.3)."""
+
+    def draw(canvas: ImageDraw.ImageDraw) -> None:
+        side = min(height, width)
+        for _ in range(rng.integers(1, 4)):
+            x, y = rng.uniform(0.1, 0.9, 2) * (width, height)
+            brush = int(rng.uniform(0.05, 0.15) * side)
+            for turn in range(rng.integers(2, 5)):
+                angle = rng.uniform(0, 4) + (np.pi if turn % 2 else 0)
+                length = rng.uniform(0.1, 0.4) * side
+                end = (x + length * np.sin(angle), y + length * np.cos(angle))
+                canvas.line([(x, y), end], fill=1, width=brush)
+                _dot(canvas, end, brush / 2)
+                x, y = end
+
+    return _drawn(height, width, draw)
+
+
+def outline(height: int, width: int, rng: np.random.Generator) -> Bool:
+    """BOOL [height, width]: a closed outline, smooth to jagged, as of a segmented object."""
+
+    def draw(canvas: ImageDraw.ImageDraw) -> None:
+        turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+        radius = np.ones_like(turn)
+        for frequency in range(1, 7):
+            radius += rng.normal(0, 0.35 / frequency) * np.cos(frequency * turn + rng.uniform(0, 2 * np.pi))
+        radius = np.maximum(radius, 0.2) * rng.uniform(0.12, 0.25) * min(height, width)
+        x, y = rng.uniform(0.3, 0.7, 2) * (width, height)
+        canvas.polygon(list(zip(x + radius * np.cos(turn), y + radius * np.sin(turn))), fill=1)
+
+    return _drawn(height, width, draw)
+
+
+def _drawn(height: int, width: int, draw: Draw) -> Bool:
+    """The first drawing whose share of the picture is within bounds."""
+    while True:
+        image = Image.new("L", (width, height))
+        draw(ImageDraw.Draw(image))
+        mask = np.asarray(image) > 0
+        if LEAST_SHARE <= mask.mean() <= LARGEST_SHARE:
+            return mask
+
+
+def _dot(canvas: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float) -> None:
+    x, y = centre
+    canvas.ellipse([x - radius, y - radius, x + radius, y + radius], fill=1)
