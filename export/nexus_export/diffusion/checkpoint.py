@@ -67,8 +67,8 @@ class Checkpoint:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         diffusers.utils.logging.set_verbosity_error()
-        # Only text encoders know this option; the other ways of attention cannot be traced.
-        options = {"attn_implementation": "eager"} if component.startswith("text_encoder") else {}
+        # Only text encoders know this option; whatever runs elsewhere, exporting wants torch's own attention.
+        options = {"attn_implementation": "sdpa"} if component.startswith("text_encoder") else {}
         try:
             loaded: Any = _CLASSES[component].from_pretrained(
                 str(self.folder / component),

@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from nexus_export.onnx_graphs.attention_symbolic import fused_attention
 from nexus_export.onnx_graphs.template import strip
 
 #: LayerNormalization came with 17; every engine we serve with reads it.
@@ -26,10 +27,16 @@ def export_template(
 
     `module` must return a tensor, or a tuple of as many as `outputs`. The template waits for the tensors of
     `module.state_dict()` that the graph reads; buffers that are not in it are constants. No weight is copied
-    on the way, so a module of 10 GB takes little more than that.
+    on the way, so a module of 10 GB takes little more than that. Attention becomes one node, see
+    `attention_symbolic`.
     """
     module.eval()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+        torch.no_grad(),
+        fused_attention(OPSET),
+    ):
         results = module(*inputs.values())
         shapes = [tuple(result.shape) for result in ([results] if isinstance(results, Tensor) else results)]
         # The exporter announces its successor; that one renames weights and fails on some of our graphs.
