@@ -16,6 +16,7 @@ from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.fill_files import write_fill_files
 from nexus_export.errors import BuildError, ExportError
 from nexus_export.networks import TIERS, artifact, choose
+from nexus_export.progress import Progress
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile, fetch
 
 app = typer.Typer(
@@ -59,13 +60,13 @@ def build_command(
             )
         else:
             started = time.monotonic()
-            with _Progress(recipe.name) as progress:
+            with Progress(recipe.name) as progress:
                 path = build(recipe, out, cache, progress.report)
             megabytes = path.stat().st_size / 1e6
             print(f"{recipe.name}: built in {time.monotonic() - started:.1f} s, {megabytes:.0f} MB")
     for tier in tiers_of(choose([recipe.name for recipe in recipes])):
         if State.CHECKPOINT not in {state(RECIPES[network.name], out) for network in choose([tier])}:
-            with _Progress(tier) as progress:
+            with Progress(tier) as progress:
                 write_fill_files(out, tier, tiny_facts(tier), cache, progress.report)
 
 
@@ -77,7 +78,7 @@ def make_tiny_command(
 ) -> None:
     """Write a tiny checkpoint in diffusers' format: the real structure, random weights. It paints noise."""
     _tier([tier])
-    with _Progress(tier) as progress, _needing_torch():
+    with Progress(tier) as progress, _needing_torch():
         from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 
         merges = read_published(fetch(CLIP_VOCABULARY, cache, progress.report))
@@ -93,7 +94,7 @@ def fetch_command(networks: Names = None, cache: Cache = _CACHE) -> None:
     files = {recipe.name: recipe.weights for recipe in recipes if isinstance(recipe.weights, PinnedFile)}
     tiers = tiers_of(choose([recipe.name for recipe in recipes]))
     for name, file in {**files, **dict.fromkeys(tiers, CLIP_VOCABULARY)}.items():
-        with _Progress(name) as progress:
+        with Progress(name) as progress:
             path = fetch(file, cache, progress.report)
         print(f"{name}: {path}")
 
@@ -124,7 +125,7 @@ def _tier(names: list[str]) -> str:
 
 def _build_checkpoint(tier: str, checkpoint: str, out: Path, cache: Path) -> None:
     started = time.monotonic()
-    with _Progress(tier) as progress, _needing_torch():
+    with Progress(tier) as progress, _needing_torch():
         from nexus_export.diffusion.build import build_checkpoint
 
         paths = build_checkpoint(tier, checkpoint, out, cache, progress.report)
@@ -142,27 +143,6 @@ def _needing_torch() -> Iterator[None]:
         raise BuildError(
             f"this needs {error.name}, which is not in this environment; run: pip install 'nexus-export[torch]'"
         ) from None
-
-
-class _Progress:
-    """A spinner with the current step on a terminal, a line a step elsewhere; both on stderr."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._console = Console(stderr=True)
-        self._status = self._console.status(name)
-
-    def __enter__(self) -> "_Progress":
-        self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def report(self, step: str) -> None:
-        self._status.update(f"{self._name}: {step}")
-        if not self._console.is_terminal:
-            print(f"{self._name}: {step}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
