@@ -57,7 +57,7 @@ def _symbolic(
         absent.setType(torch._C.OptionalType.ofTensor())
         inputs += [absent, absent, _bias(g, inputs, mask, traced)]
     flat = g.op(f"{DOMAIN}::{OPERATOR}", *inputs, num_heads_i=heads, scale_f=factor)
-    split = symbolic_helper._reshape_helper(g, flat, [0, 0, heads, traced[2][3]])
+    split = symbolic_helper._reshape_helper(g, flat, [0, -1, heads, traced[2][3]])
     mixed = g.op("Transpose", split, perm_i=SWAP_HEADS)
     # torch's shape inference does not know the operator.
     batch, _, length, _ = _sizes(query)
@@ -77,7 +77,7 @@ def _joined(g: Any, heads: Any, sizes: Any) -> Any:
         swapped = next(node.inputs())
     else:
         swapped = g.op("Transpose", heads, perm_i=SWAP_HEADS)
-    return symbolic_helper._reshape_helper(g, swapped, [0, 0, sizes[1] * sizes[3]])
+    return symbolic_helper._reshape_helper(g, swapped, [0, -1, sizes[1] * sizes[3]])
 
 
 def _bias(g: Any, inputs: Any, mask: Any, traced: Any) -> Any:
