@@ -96,7 +96,7 @@ def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:
     if path.is_file() and sha256_of(path) == file.sha256:
         return path
     report(f"downloading {file.release} from {file.registry}")
-    with _storing_in(cache), tempfile.TemporaryDirectory(dir=_made(cache), prefix="download-") as folder:
+    with storing_in(cache), tempfile.TemporaryDirectory(dir=_made(cache), prefix="download-") as folder:
         archive = _download(file, Path(folder))
         for sibling in FILES:
             if sibling.release == file.release:
@@ -197,7 +197,8 @@ def _made(folder: Path) -> Path:
 
 
 @contextmanager
-def _storing_in(cache: Path) -> Iterator[None]:
+def storing_in(cache: Path) -> Iterator[None]:
+    """Turn what the file system refuses below `cache` into a SourceError."""
     try:
         yield
     except OSError as error:
