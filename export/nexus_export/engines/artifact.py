@@ -1,0 +1,69 @@
+"""An engine beside its network's ONNX file in the model repository, with its manifest."""
+
+import hashlib
+import time
+from pathlib import Path
+
+from nexus_export.artifacts import precision_of, read_metadata, read_quality
+from nexus_export.engines import manifest
+from nexus_export.engines.builder import Order, build_engine
+from nexus_export.engines.libraries import Library
+from nexus_export.engines.manifest import Manifest
+from nexus_export.engines.profile import profile, widths_of
+from nexus_export.errors import BuildError
+from nexus_export.networks import Network, artifact
+from nexus_export.onnx_graphs.writing import write_file
+from nexus_export.sources import Report
+
+
+def write_engine(
+    network: Network,
+    repository: Path,
+    gpu: str,
+    library: Library,
+    report: Report,
+    max_batch: int | None = None,
+    streams_weights: bool = False,
+    timings: Path | None = None,
+) -> Path:
+    """Build the engine of what `repository` holds of `network`, and return its path: model.plan or model.rtx.
+
+    Its manifest lies beside it. Engine and manifest are taken away first, so that an engine is never there with
+    another's manifest. See `Order` for the last three.
+
+    Raises:
+        BuildError: there is no ONNX file, the library does not build it for this GPU, or the disk is full.
+    """
+    path = artifact(network.name, repository)
+    if not path.is_file():
+        raise BuildError(
+            f"{network.name} is not in {repository}; run: nexus-export build {network.name} --out {repository}"
+        )
+    metadata = read_metadata(path)
+    precision = precision_of(metadata)
+    shapes = profile(network, widths_of(metadata), max_batch)
+    order = Order(network, path, precision, gpu, shapes, timings, streams_weights)
+    started = time.monotonic()
+    built = build_engine(order, library, report)
+    seconds = time.monotonic() - started
+    report("writing the engine")
+    engine = path.with_name(library.file)
+    manifest.beside(engine).unlink(missing_ok=True)
+    write_file(engine, built)
+    manifest.write(
+        Manifest(
+            network=network.name,
+            gpu=gpu,
+            library=library.backend,
+            library_version=library.version,
+            onnx_sha256=manifest.onnx_sha256(path),
+            profile=shapes,
+            precision=precision,
+            quality=read_quality(path),
+            engine_sha256=hashlib.sha256(built).hexdigest(),
+            engine_bytes=len(built),
+            build_seconds=round(seconds, 1),
+        ),
+        engine,
+    )
+    return engine

@@ -1,0 +1,135 @@
+"""From an ONNX file to the bytes of an engine, by TensorRT or TensorRT-RTX."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from nexus_export.engines.graph import parseable
+from nexus_export.engines.libraries import Library
+from nexus_export.engines.profile import Profile
+from nexus_export.engines.refusals import Log, refusal
+from nexus_export.networks import Network, Precision
+from nexus_export.onnx_graphs.writing import write_file
+from nexus_export.sources import Report
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to build: a network's artifact for one GPU, "sm86".
+
+    `timings` is the file where TensorRT finds what it timed before, and adds to it. With `streams_weights` a GPU
+    whose memory is less than the weights can run the engine, slower.
+    """
+
+    network: Network
+    path: Path
+    precision: Precision
+    gpu: str
+    profile: Profile
+    timings: Path | None = None
+    streams_weights: bool = False
+
+
+def build_engine(order: Order, library: Library, report: Report) -> memoryview:
+    """Compile the network and return the engine; `report` is told how far it is.
+
+    Types are those of the graph (a strongly typed network): what the export keeps in FP32 stays so.
+
+    Raises:
+        BuildError: the library does not build for this GPU, or cannot build this network.
+    """
+    api, log = library.api, Log()
+    library.check(order.gpu)
+    logger = _logger(api, log)
+    builder = api.Builder(logger)
+    network = builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    report("reading the graph")
+    parser = api.OnnxParser(network, logger)
+    graph = parseable(onnx.load(str(order.path), load_external_data=False))
+    # From memory, because the graph is changed for the parser; by the path it finds weights beside it.
+    if not parser.parse(graph.SerializeToString(), str(order.path)):
+        error = parser.get_error(0)
+        raise refusal(order.network, library, order.gpu, [f"{error.node_operator()}: {error.desc()}"])
+    config = builder.create_builder_config()
+    library.aim(config, order.gpu)
+    if order.precision == "fp32" or "MatMul" in order.network.fp32_ops:
+        # TF32 has the mantissa of FP16: not what is meant by FP32.
+        config.clear_flag(api.BuilderFlag.TF32)
+    if order.streams_weights:
+        config.set_flag(api.BuilderFlag.WEIGHT_STREAMING)
+    shapes = builder.create_optimization_profile()
+    for name, sizes in order.profile.items():
+        shapes.set_shape(name, *sizes)
+    config.add_optimization_profile(shapes)
+    monitor = _monitor(api, report)
+    config.progress_monitor = monitor
+    # TensorRT-RTX times nothing.
+    timings = order.timings if library.backend == "tensorrt" else None
+    with _timing_cache(config, timings), ThreadPoolExecutor(1) as pool:
+        # In a thread of its own: Ctrl-C is for Python, and Python waits here, not in the library.
+        built = pool.submit(builder.build_serialized_network, network, config)
+        try:
+            engine = built.result()
+        except BaseException:
+            monitor.is_cancelled = True
+            raise
+    if engine is None:
+        raise refusal(order.network, library, order.gpu, log.errors)
+    return memoryview(engine)
+
+
+def _logger(api: Any, log: Log) -> Any:
+    class Logger(api.ILogger):  # type: ignore[misc]  # the class of a module that is chosen at run time
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= api.ILogger.ERROR:
+                log.errors.append(message)
+
+    return Logger()
+
+
+def _monitor(api: Any, report: Report) -> Any:
+    class Monitor(api.IProgressMonitor):  # type: ignore[misc]
+        """Reports the outermost phases, whose steps tell how far the building is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_cancelled = False
+            self._steps: dict[str, int] = {}
+            self._said = ""
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self._steps[name] = steps
+                self._say(f"{name}")
+
+        def phase_finish(self, name: str) -> None:
+            self._steps.pop(name, None)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            if name in self._steps:
+                self._say(f"{name}, {100 * (step + 1) // self._steps[name]} %")
+            return not self.is_cancelled
+
+        def _say(self, words: str) -> None:
+            if words != self._said:
+                self._said = words
+                report(words)
+
+    return Monitor()
+
+
+@contextmanager
+def _timing_cache(config: Any, path: Path | None) -> Iterator[None]:
+    """Use the file's timings in a block, and write what was added to them."""
+    if path is None:
+        yield
+        return
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    yield
+    write_file(path, bytes(config.get_timing_cache().serialize()))

@@ -1,0 +1,66 @@
+"""What an engine is for: the JSON file beside it, which the server reads before it trusts the engine.
+
+server/nexus_server/engines.py reads the same file and shares no code with this; tests/functional/test_engines.py holds
+both to one format.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nexus_export.engines.profile import Profile, Shapes
+from nexus_export.networks import Precision
+from nexus_export.onnx_graphs.writing import write_file
+from nexus_export.sources import sha256_of
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An engine's facts.
+
+    `onnx_sha256` are the digests of the files that it was built from by name, `quality` is what their quality report
+    says, None where they have none.
+    """
+
+    network: str
+    gpu: str
+    library: str
+    library_version: str
+    onnx_sha256: Mapping[str, str]
+    profile: Profile
+    precision: Precision
+    quality: Mapping[str, Any] | None
+    engine_sha256: str
+    engine_bytes: int
+    build_seconds: float
+
+
+def beside(engine: Path) -> Path:
+    """Where an engine's manifest lies: model.plan.json beside model.plan."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def write(manifest: Manifest, engine: Path) -> None:
+    """Write the manifest beside `engine`. Raises BuildError as `write_file` does."""
+    facts = dataclasses.asdict(manifest)
+    facts["profile"] = {name: shapes._asdict() for name, shapes in manifest.profile.items()}
+    write_file(beside(engine), f"{json.dumps(facts, indent=1)}\n".encode())
+
+
+def read(engine: Path) -> Manifest:
+    """The manifest beside `engine`, as `write` wrote it."""
+    facts = json.loads(beside(engine).read_text())
+    facts["profile"] = {
+        name: Shapes(**{size: tuple(dims) for size, dims in shapes.items()})
+        for name, shapes in facts["profile"].items()
+    }
+    return Manifest(**facts)
+
+
+def onnx_sha256(path: Path) -> dict[str, str]:
+    """The SHA-256 of an ONNX file, and of its weights where they lie beside it, by name."""
+    files = (path, path.with_name(f"{path.name}.data"))
+    return {file.name: sha256_of(file) for file in files if file.is_file()}
