@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from nexus_server import repository, triton
+from nexus_server.engines import find_node
 from nexus_server.errors import ServerError
 from nexus_server.supervisor import Supervisor, say
 from nexus_server.tritonserver import Settings
@@ -38,11 +39,13 @@ def serve(options: argparse.Namespace) -> None:
     ports = (options.grpc_port, options.http_port, options.metrics_port)
     if len(set(ports)) < len(ports):
         raise ServerError("gRPC, HTTP and metrics need a port each; give three different ones.")
-    models = repository.scan(options.models)
+    models = repository.scan(options.models, find_node())
     for name, reason in models.missing.items():
         say(f"not serving {name}: {reason}")
     for name, lack in models.reduced.items():
         say(f"serving {name} {lack}")
+    for name, plan in models.plans.items():
+        say(f"{name}: {plan}")
     with tempfile.TemporaryDirectory(prefix="nexus-server-") as folder:
         runtime = Path(folder)
         found = triton.find(runtime)

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from nexus_server import engines
+from nexus_server.engines import NO_GPU, Node
 from nexus_server.errors import ServerError
 
 # Where nexus-export builds to, and nexus-server looks, unless told otherwise.
 DEFAULT_FOLDER = Path("model_repository")
-# The artifact decides the engine: the file in a network's version folder, in the order of preference, and its backend.
-ENGINES = {"model.plan": "tensorrt", "model.onnx": "onnxruntime"}
 # The parameter of a pipeline that lists networks which it can do without.
 FALLBACK = "fallback_networks"
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The configs of the models that are ready, by name; why the others are not; what some of the ready lack."""
+    """The configs of the models that are ready, by name; why the others are not; what some of the ready lack.
+
+    `plans` tells of networks whose plan does not fit this machine what serves instead.
+    """
 
     ready: dict[str, ModelConfig]
     missing: dict[str, str]
     reduced: dict[str, str]
+    plans: dict[str, str] = field(default_factory=dict)
 
 
-def scan(folder: Path) -> Repository:
+def scan(folder: Path, node: Node = NO_GPU) -> Repository:
     """Read every config.pbtxt below `folder`.
 
-    A network is ready when its version folder holds an artifact, which completes its config with a backend; a
+    A network is ready when its version folder holds an artifact for `node`, which completes its config; a
     pipeline is ready when the networks that its config's parameter `networks` lists are. Its `fallback_networks` are
     all ready or are taken out of its config: it then does without. Raises ServerError for a folder without models and
     for a malformed config.
@@ -41,15 +45,20 @@ def scan(folder: Path) -> Repository:
     ready: dict[str, ModelConfig] = {}
     missing: dict[str, str] = {}
     reduced: dict[str, str] = {}
+    plans: dict[str, str] = {}
     for name, config in configs.items():
         if config.backend == "python":
             if not networks_of(config):  # a network in Python, or a pipeline that needs none
                 ready[name] = config
             continue
-        artifact = next((file for file in ENGINES if (folder / name / "1" / file).exists()), None)
-        if artifact:
-            config.backend, config.default_model_filename = ENGINES[artifact], artifact
+        choice = engines.choose(folder / name / "1", node)
+        if choice.file:
+            choice.complete(config)
             ready[name] = config
+            if choice.complaint:
+                plans[name] = f"its TensorRT plan {choice.complaint}; serving {choice.file}"
+        elif choice.complaint:
+            missing[name] = f"its TensorRT plan {choice.complaint}; {_remedy(folder, name)}"
         else:
             missing[name] = f"not built; {_remedy(folder, name)}"
     for name, config in configs.items():
@@ -64,7 +73,7 @@ def scan(folder: Path) -> Repository:
             del config.parameters[FALLBACK]
     if not ready:
         raise ServerError(f"no network is built, so there is nothing to serve; {_remedy(folder)}")
-    return Repository(ready, missing, reduced)
+    return Repository(ready, missing, reduced, plans)
 
 
 def networks_of(config: ModelConfig, parameter: str = "networks") -> list[str]:

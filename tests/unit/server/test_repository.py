@@ -70,20 +70,24 @@ def test_a_pipeline_may_do_without_its_fallback(tmp_path: Path) -> None:
     assert sorted(found.ready["generative_fill"].parameters) == ["fallback_networks", "networks"]
 
 
-@pytest.mark.parametrize(
-    ("artifacts", "backend", "file"),
-    [
-        (("model.onnx",), "onnxruntime", "model.onnx"),
-        (("model.plan",), "tensorrt", "model.plan"),
-        (("model.onnx", "model.plan"), "tensorrt", "model.plan"),  # the engine that was built for this device
-    ],
-)
-def test_the_artifact_decides_the_engine(
-    tmp_path: Path, artifacts: tuple[str, ...], backend: str, file: str
-) -> None:
-    network(tmp_path, "lama", *artifacts)
+def test_the_onnx_file_serves_where_there_is_no_plan(tmp_path: Path) -> None:
+    network(tmp_path, "lama", "model.onnx")
     config = repository.scan(tmp_path).ready["lama"]
-    assert (config.backend, config.default_model_filename, config.max_batch_size) == (backend, file, 4)
+    assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
+    assert config.max_batch_size == 4
+
+
+def test_a_plan_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    """Why, and what serves instead; a network that has nothing else is not ready. See test_engines.py."""
+    network(tmp_path, "lama", "model.onnx", "model.plan")
+    network(tmp_path, "u2net", "model.plan")
+    found = repository.scan(tmp_path)
+    assert found.plans == {"lama": "its TensorRT plan has no manifest; serving model.onnx"}
+    assert found.ready["lama"].backend == "onnxruntime"
+    assert found.missing == {
+        "u2net": f"its TensorRT plan has no manifest; run: nexus-export build u2net --out {tmp_path} "
+        f"(in a checkout: make models MODELS={tmp_path})"
+    }
 
 
 def test_a_folder_without_models(tmp_path: Path) -> None:

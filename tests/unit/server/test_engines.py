@@ -1,0 +1,145 @@
+"""A TensorRT plan serves on the machine that its manifest tells, and the ONNX file beside it anywhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nexus_server import engines
+from nexus_server.engines import NO_GPU, Choice, Node, choose, find_node
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+NODE = Node(("sm86",), "10.13.2")
+PLAN, ONNX = b"a plan of 24 bytes it is", b"an ONNX file"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A version folder whose plan fits NODE."""
+    (tmp_path / "model.plan").write_bytes(PLAN)
+    (tmp_path / "model.onnx").write_bytes(ONNX)
+    rewrite(tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, **facts: Any) -> None:
+    """Write the manifest that fits NODE, but for `facts`."""
+    manifest = {
+        "gpu": "sm86",
+        "library_version": "10.13.2.6",
+        "onnx_sha256": {"model.onnx": hashlib.sha256(ONNX).hexdigest()},
+        "profile": {"image": {"least": [1, 64, 64, 3], "usual": [2, 64, 64, 3], "most": [3, 64, 64, 3]}},
+        "engine_sha256": hashlib.sha256(PLAN).hexdigest(),
+        "engine_bytes": len(PLAN),
+    }
+    (folder / "model.plan.json").write_text(json.dumps({**manifest, **facts}))
+
+
+def test_a_plan_that_fits_serves(folder: Path) -> None:
+    """Also beside no ONNX file, and where nobody knows the version of TensorRT: Triton will tell."""
+    assert choose(folder, NODE) == Choice("model.plan", "", 3)
+    assert choose(folder, Node(("sm86",), "")) == Choice("model.plan", "", 3)
+    (folder / "model.onnx").unlink()
+    assert choose(folder, NODE) == Choice("model.plan", "", 3)
+
+
+@pytest.mark.parametrize(("configured", "largest"), [(8, 3), (2, 2)])
+def test_a_batch_is_at_most_what_the_plan_takes(folder: Path, configured: int, largest: int) -> None:
+    config = ModelConfig(name="lama", max_batch_size=configured)
+    choose(folder, NODE).complete(config)
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+    assert config.max_batch_size == largest
+
+
+@pytest.mark.parametrize(
+    ("node", "complaint"),
+    [
+        (NO_GPU, "is for sm86, this machine has no GPU"),
+        (Node(("sm75",), "10.13.2"), "is for sm86, this GPU is sm75"),
+        (Node(("sm75", "sm86"), "10.13.2"), "is for sm86, these GPUs are sm75 and sm86"),
+        (Node(("sm86",), None), "needs TensorRT, which this Triton does not have"),
+        (Node(("sm86",), "10.9.0"), "is of TensorRT 10.13.2.6, this Triton has 10.9.0"),
+    ],
+)
+def test_a_plan_for_another_machine(folder: Path, node: Node, complaint: str) -> None:
+    assert choose(folder, node) == Choice("model.onnx", complaint)
+    (folder / "model.onnx").unlink()
+    assert choose(folder, node) == Choice(None, complaint)
+
+
+def test_a_damaged_plan(folder: Path) -> None:
+    (folder / "model.plan").write_bytes(PLAN[:7])
+    assert choose(folder, NODE).complaint == "has 7 bytes where its manifest says 24"
+    (folder / "model.plan").write_bytes(PLAN[::-1])
+    assert choose(folder, NODE) == Choice("model.onnx", "is not the file that its manifest describes")
+
+
+def test_a_plan_of_another_export(folder: Path) -> None:
+    """The network was built anew since, perhaps from other weights, which large ones keep in a file of their own."""
+    (folder / "model.onnx").write_bytes(b"newer")
+    assert choose(folder, NODE) == Choice("model.onnx", "was built from another model.onnx")
+    digests = {
+        "model.onnx": hashlib.sha256(b"newer").hexdigest(),
+        "model.onnx.data": hashlib.sha256(b"a").hexdigest(),
+    }
+    rewrite(folder, onnx_sha256=digests)
+    (folder / "model.onnx.data").write_bytes(b"a")
+    assert choose(folder, NODE).file == "model.plan"
+    (folder / "model.onnx.data").write_bytes(b"b")
+    assert choose(folder, NODE) == Choice("model.onnx", "was built from another model.onnx.data")
+
+
+def test_a_plan_without_a_manifest_that_can_be_read(folder: Path) -> None:
+    for text in ("", "[]", "{}", '{"gpu": "sm86"}'):
+        (folder / "model.plan.json").write_text(text)
+        assert choose(folder, NODE) == Choice("model.onnx", "has a manifest that cannot be read")
+    (folder / "model.plan.json").unlink()
+    assert choose(folder, NODE) == Choice("model.onnx", "has no manifest")
+
+
+def test_a_folder_without_a_plan(folder: Path) -> None:
+    (folder / "model.plan").unlink()
+    assert choose(folder, NODE) == Choice("model.onnx", "")
+    (folder / "model.onnx").unlink()
+    assert choose(folder, NODE) == Choice(None, "")
+
+
+@pytest.mark.parametrize(
+    ("says", "gpus"),
+    [
+        ("echo 8.6", ("sm86",)),
+        ("printf '12.0\\n8.9\\n8.9\\n'", ("sm120", "sm89")),
+        ("echo NVIDIA-SMI has failed because it could not communicate with the driver.; exit 9", ()),
+        ("echo '[N/A]'", ()),
+    ],
+)
+def test_the_gpus_are_what_the_driver_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, gpus: tuple[str, ...]
+) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{says}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert find_node().gpus == gpus
+
+
+def test_a_machine_without_a_driver_has_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_node().gpus == ()
+
+
+def test_the_version_of_tensorrt_is_that_of_the_vendors_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_VENDOR_BACKEND", tmp_path / "backends/tensorrt")
+    monkeypatch.setattr(engines, "_LIBRARIES", tmp_path)
+    assert find_node().tensorrt is None
+    (tmp_path / "backends/tensorrt").mkdir(parents=True)
+    assert find_node().tensorrt == ""
+    (tmp_path / "x86_64-linux-gnu").mkdir()
+    for name in ("libnvinfer.so.10", "libnvinfer.so.10.13.2", "libnvinfer_plugin.so.10.13.2"):
+        (tmp_path / "x86_64-linux-gnu" / name).touch()
+    assert find_node().tensorrt == "10.13.2"
