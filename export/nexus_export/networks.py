@@ -174,6 +174,8 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 8,
                 _ALPHA,
             ),
+            # The same at a finer scale.
+            Network("isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA),
             Network(
                 "lama",
                 (_PHOTO, Tensor("mask", "UINT8", ("height", "width", 1))),

@@ -1,61 +1,170 @@
-"""U2-Net as a network: uint8 pixels in, alpha out, with rembg's arithmetic in the graph.
+"""U2-Net and IS-Net as networks: uint8 pixels in, alpha out, with rembg's arithmetic in the graph.
 
-The source is a published U2-Net ONNX file (Qin et al. 2020, arXiv:2005.09007) of batch 1. What rembg does
-around it in numpy (rembg/sessions/base.py `normalize`, u2net.py `predict`) becomes nodes, per image of the
-batch: divide by the image's largest value, normalise, run, stretch the first output from 0 to 1. Scaling
-the photo to 320x320 and the alpha back (Lanczos, both) stays with the caller.
+The source is a published ONNX file of batch 1: U2-Net (Qin et al. 2020, arXiv:2005.09007), large or small, or IS-Net
+(Qin et al. 2022, arXiv:2203.03041). What rembg does around it in numpy (rembg/sessions/base.py `normalize`, u2net.py
+and dis_general_use.py `predict`) becomes nodes, per image of the batch: divide by the image's largest value,
+normalise, run, stretch the first output from 0 to 1. Scaling the photo to the network's size and the alpha back
+(Lanczos, both) stays with the caller.
 """
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
+from nexus_export.errors import CheckpointError
+from nexus_export.export import Array, Export, Run
+from nexus_export.networks import NETWORKS, Network
 from nexus_export.onnx_graphs.wrapping import wrap
-
-IMAGE_SIZE = 320
 
 #: Mean and deviation of RGB in [0, 1], ImageNet's, as in rembg.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 
+class Normalisation(NamedTuple):
+    """What is subtracted from RGB in [0, 1], and what that is divided by."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+NORMALISATIONS: Mapping[str, Normalisation] = {
+    "u2net": Normalisation(PIXEL_MEAN, PIXEL_STD),
+    "isnet": Normalisation((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
+}
+#: A black image, or a flat prediction, divides by this; rembg has it for the first.
+_TINY = 1e-6
+#: The opset from which an operator takes its axes as an input.
+_AXES_ARE_INPUT = {"Squeeze": 13, "ReduceMax": 18, "ReduceMin": 18}
+
+
+def exports(path: Path, name: str) -> Iterator[Export]:
+    """The network "u2net" or "isnet" out of a published ONNX file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or another network's.
+    """
+    network = NETWORKS[name]
+    yield Export(network, build(_read(path, network), name), {}, partial(reference, path, name))
+
+
 def build_u2net(published: onnx.ModelProto) -> onnx.ModelProto:
-    """Wrap a published U2-Net: input FP32 [1,3,320,320], first output FP32 [1,1,320,320] in [0, 1].
+    """`build` for the network "u2net"."""
+    return build(published, "u2net")
 
-    The network that comes back:
 
-    - input `image`, UINT8 [B,320,320,3]: RGB.
-    - output `alpha`, FP32 [B,320,320] in [0, 1]: 1 is foreground. The least and the largest value of
+def build(published: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Wrap a published file: input FP32 [1,3,S,S], first output FP32 [1,1,S,S] in [0, 1].
+
+    The network that comes back, "u2net" with S = 320 or "isnet" with S = 1024:
+
+    - input `image`, UINT8 [B,S,S,3]: RGB.
+    - output `alpha`, FP32 [B,S,S] in [0, 1]: 1 is foreground. The least and the largest value of
       every image are 0 and 1, unless its prediction is flat: then all are 0 (rembg divides by zero there).
 
     The side outputs, which only training needs, are dropped.
     """
     source, result = published.graph.input[0].name, published.graph.output[0].name
-    planes = [1, 2, 3]
+    opset = next(entry.version for entry in published.opset_import if not entry.domain)
+    mean, deviation = NORMALISATIONS[name]
+    constants = {
+        "pixel_mean": np.array(mean, np.float32).reshape(1, 3, 1, 1),
+        "pixel_std": np.array(deviation, np.float32).reshape(1, 3, 1, 1),
+        "tiny": np.array(_TINY, np.float32),
+    }
+
+    def over(op: str, source: str, result: str, axes: list[int], **options: Any) -> onnx.NodeProto:
+        """A node whose axes are an attribute in older opsets and an input in newer ones."""
+        if opset < _AXES_ARE_INPUT[op]:
+            return helper.make_node(op, [source], [result], axes=axes, **options)
+        constants[f"{result}_axes"] = np.array(axes, np.int64)
+        return helper.make_node(op, [source, f"{result}_axes"], [result], **options)
+
     before = [
         helper.make_node("Transpose", ["image"], ["image_planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["image_planes"], ["image_float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMax", ["image_float"], ["image_max"], axes=planes, keepdims=1),
-        # A black image divides by a tiny number, as in rembg, not by zero.
+        over("ReduceMax", "image_float", "image_max", [1, 2, 3], keepdims=1),
         helper.make_node("Max", ["image_max", "tiny"], ["image_scale"]),
         helper.make_node("Div", ["image_float", "image_scale"], ["image_unit"]),
         helper.make_node("Sub", ["image_unit", "pixel_mean"], ["image_centred"]),
         helper.make_node("Div", ["image_centred", "pixel_std"], [source]),
     ]
     after = [
-        helper.make_node("Squeeze", [result], ["saliency"], axes=[1]),
-        helper.make_node("ReduceMax", ["saliency"], ["saliency_max"], axes=[1, 2], keepdims=1),
-        helper.make_node("ReduceMin", ["saliency"], ["saliency_min"], axes=[1, 2], keepdims=1),
+        over("Squeeze", result, "saliency", [1]),
+        over("ReduceMax", "saliency", "saliency_max", [1, 2], keepdims=1),
+        over("ReduceMin", "saliency", "saliency_min", [1, 2], keepdims=1),
         helper.make_node("Sub", ["saliency_max", "saliency_min"], ["saliency_range"]),
         helper.make_node("Max", ["saliency_range", "tiny"], ["saliency_scale"]),
         helper.make_node("Sub", ["saliency", "saliency_min"], ["saliency_raised"]),
         helper.make_node("Div", ["saliency_raised", "saliency_scale"], ["alpha"]),
     ]
-    constants = {
-        "pixel_mean": np.array(PIXEL_MEAN, np.float32).reshape(1, 3, 1, 1),
-        "pixel_std": np.array(PIXEL_STD, np.float32).reshape(1, 3, 1, 1),
-        "tiny": np.array(1e-6, np.float32),
-    }
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", IMAGE_SIZE, IMAGE_SIZE, 3])
-    alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, ["batch", IMAGE_SIZE, IMAGE_SIZE])
-    return wrap(published, "u2net", before, after, constants, [image], [alpha])
+    network = NETWORKS[name]
+    [image], [alpha] = network.inputs, network.outputs
+    return wrap(
+        published,
+        name,
+        before,
+        after,
+        constants,
+        [helper.make_tensor_value_info(image.name, TensorProto.UINT8, ["batch", *image.dims])],
+        [helper.make_tensor_value_info(alpha.name, TensorProto.FLOAT, ["batch", *alpha.dims])],
+    )
+
+
+def reference(path: Path, name: str) -> Run:
+    """The published file in onnxruntime, image by image, between the two halves of rembg's arithmetic in numpy."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
+    mean, deviation = NORMALISATIONS[name]
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        alphas = []
+        for image in inputs["image"]:
+            unit = image / max(image.max(), _TINY)
+            planes = ((unit - mean) / deviation).transpose(2, 0, 1)[None].astype(np.float32)
+            saliency = session.run([result], {source: planes})[0][0, 0]
+            least, most = saliency.min(), saliency.max()
+            alphas.append((saliency - least) / max(most - least, _TINY))
+        return {"alpha": np.stack(alphas).astype(np.float32)}
+
+    return run
+
+
+def _read(path: Path, network: Network) -> onnx.ModelProto:
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}; check the path.")
+    try:
+        published = onnx.load(str(path))
+        onnx.checker.check_model(published)
+    except (DecodeError, onnx.checker.ValidationError):
+        raise CheckpointError(f"{path.name} is damaged or no ONNX file; fetch the file again.") from None
+    side = network.inputs[0].dims[0]
+    weights = {tensor.name for tensor in published.graph.initializer}
+    inputs = [value for value in published.graph.input if value.name not in weights]
+    if len(inputs) != 1 or not (
+        _fits(inputs[0], (1, 3, side, side)) and _fits(published.graph.output[0], (1, 1, side, side))
+    ):
+        raise CheckpointError(
+            f"{path.name} is not an ONNX file of {network.name} (one image of {side} x {side} in, its matte out); "
+            "use one that rembg publishes for it."
+        )
+    return published
+
+
+def _fits(value: onnx.ValueInfoProto, shape: tuple[int | str, ...]) -> bool:
+    """Whether an FP32 tensor can have this shape; a file may leave sizes open."""
+    tensor = value.type.tensor_type
+    dims = [dim.dim_value for dim in tensor.shape.dim]
+    return (
+        tensor.elem_type == TensorProto.FLOAT
+        and len(dims) == len(shape)
+        and all(found in (0, wanted) for found, wanted in zip(dims, shape))
+    )

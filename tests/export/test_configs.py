@@ -25,7 +25,7 @@ TYPES = {
 NOT_WARMED = {"sdxl_unet", "sd15_unet"}
 
 #: No queue policy, see sdxl_unet's config: the pipelines bound what waits.
-UNBOUNDED = sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_", "sam2_")))
+UNBOUNDED = sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_", "sam2_", "isnet")))
 
 Tensor = tuple[str, int, list[int]]
 

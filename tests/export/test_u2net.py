@@ -1,16 +1,23 @@
-"""The wrapped U2-Net against the published file with rembg's preprocessing in numpy."""
+"""The wrapped U2-Net and IS-Net against the published files with rembg's preprocessing in numpy.
+
+U2-Net is the published small one. No package carries IS-Net: a random network of the same interface stands for it.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from nexus_export.errors import CheckpointError
 from nexus_export.sources import U2NETP, PinnedFile
-from nexus_export.u2net import IMAGE_SIZE
+from nexus_export.u2net import build, exports, reference
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+IMAGE_SIZE = 320
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
 # The wrapped graph works in FP32 where rembg's numpy is FP64 up to the network's input: rounding, on [0, 1].
@@ -70,3 +77,103 @@ def test_black_image_gives_finite_alpha(session: onnxruntime.InferenceSession) -
     assert np.isfinite(found).all()
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+def test_a_batch_of_published_files_runs_image_by_image(
+    published: Callable[[PinnedFile], Path], images: NDArray[np.uint8], expected: NDArray[np.float32]
+) -> None:
+    [export] = exports(published(U2NETP), "u2net")
+    found = export.reference()({"image": images})["alpha"]
+    assert np.abs(found - expected).max() < TOLERANCE
+    assert (export.network.name, export.weights) == ("u2net", {})
+
+
+def _random_isnet(path: Path, side: int = 1024, opset: int = 13, batch: int | str = 1) -> Path:
+    """Halve, convolve, double, squash: a network that sees neighbours, on isnet-general-use's interface."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.normal(0, 0.3, (8, 3, 5, 5)).astype(np.float32),
+        "w2": rng.normal(0, 0.3, (1, 8, 3, 3)).astype(np.float32),
+        "roi": np.zeros(0, np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input_image", "w1"], ["a"], strides=[2, 2], pads=[2] * 4),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1] * 4),
+        helper.make_node("Resize", ["c", "roi", "scales"], ["d"], mode="linear"),
+        helper.make_node("Sigmoid", ["d"], ["output_image"]),
+        helper.make_node("Sigmoid", ["c"], ["side"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "isnet",
+        [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, [batch, 3, side, side])],
+        [
+            helper.make_tensor_value_info("output_image", TensorProto.FLOAT, [batch, 1, "h", "w"]),
+            helper.make_tensor_value_info("side", TensorProto.FLOAT, [batch, 1, side // 2, side // 2]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path)
+    )
+    return path
+
+
+# Axes moved from attributes to inputs, of Squeeze with 13, of reductions with 18.
+@pytest.mark.parametrize("opset", [11, 13, 18])
+def test_isnet_matches_rembg(opset: int, photo: Callable[[str], Image.Image], tmp_path: Path) -> None:
+    path = _random_isnet(tmp_path / "isnet.onnx", opset=opset)
+    images = np.stack([np.asarray(photo(name).resize((1024, 1024))) for name in ("coffee", "rocket")])
+    images[1] //= 3
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    alphas = []
+    for image in images:  # rembg's dis_general_use.py and base.py, 2.0.86
+        unit = image / max(image.max(), 1e-6)
+        planes = ((unit - 0.5) / 1.0).transpose(2, 0, 1)[None].astype(np.float32)
+        saliency = session.run(None, {"input_image": planes})[0][:, 0]
+        alphas.append(np.squeeze((saliency - saliency.min()) / (saliency.max() - saliency.min())))
+    expected = np.stack(alphas)
+    assert expected.std() > 0.1  # not a flat picture, which would hide errors
+    [export] = exports(path, "isnet")
+    wrapped = onnxruntime.InferenceSession(
+        export.template.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    [found] = wrapped.run(None, {"image": images})
+    assert found.shape == (2, 1024, 1024)
+    # As above, with a wider spread: nothing here has learnt to saturate.
+    assert np.abs(found - expected).max() < 10 * TOLERANCE
+    assert np.abs(reference(path, "isnet")({"image": images})["alpha"] - expected).max() < TOLERANCE
+
+
+def test_a_flat_prediction_is_no_foreground(tmp_path: Path) -> None:
+    model = onnx.load(str(_random_isnet(tmp_path / "isnet.onnx")))
+    for tensor in model.graph.initializer[:2]:
+        tensor.CopyFrom(numpy_helper.from_array(np.zeros(tensor.dims, np.float32), tensor.name))
+    wrapped = build(model, "isnet").SerializeToString()
+    session = onnxruntime.InferenceSession(wrapped, providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"image": np.full((1, 1024, 1024, 3), 9, np.uint8)})
+    assert (found == 0).all()
+
+
+def test_other_files_are_refused_in_one_sentence(
+    published: Callable[[PinnedFile], Path], tmp_path: Path
+) -> None:
+    whole = published(U2NETP).read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "page.onnx").write_text("<html>not found</html>")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    for name in ("cut.onnx", "page.onnx", "empty.onnx"):
+        with pytest.raises(
+            CheckpointError, match=f"^{name} is damaged or no ONNX file; fetch the file again.$"
+        ):
+            next(exports(tmp_path / name, "u2net"))
+    with pytest.raises(CheckpointError, match=r"^there is no file .*; check the path\.$"):
+        next(exports(tmp_path / "absent.onnx", "u2net"))
+    with pytest.raises(
+        CheckpointError, match=r"u2netp\.onnx is not an ONNX file of isnet \(one image of 1024 x 1024"
+    ):
+        next(exports(published(U2NETP), "isnet"))
+    with pytest.raises(CheckpointError, match=r"is not an ONNX file of u2net \(one image of 320 x 320 in"):
+        next(exports(_random_isnet(tmp_path / "isnet.onnx"), "u2net"))
