@@ -5,6 +5,7 @@ PipelineError
 +-- Overloaded      UNAVAILABLE: a network cannot take the call now; try again
 +-- OutOfMemory     UNAVAILABLE: a network's device has no memory left for the call; a smaller network may have
 +-- Cancelled       CANCELLED: the caller has gone
++-- NotBuilt        INVALID_ARGUMENT: the request asks for a network that this server does without
 +-- NetworkFailed   INTERNAL: a network failed; the server's log says why
 """
 
@@ -29,6 +30,10 @@ class OutOfMemory(PipelineError):
 
 class Cancelled(PipelineError):
     """The caller cancelled, disconnected or ran out of time before the pipeline had finished."""
+
+
+class NotBuilt(PipelineError):
+    """A network that the pipeline can do without is not in the model repository."""
 
 
 class NetworkFailed(PipelineError):

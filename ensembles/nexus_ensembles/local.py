@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from nexus_ensembles.errors import NetworkFailed, OutOfMemory, says_out_of_memory
+from nexus_ensembles.errors import NotBuilt, OutOfMemory, says_out_of_memory
 from nexus_ensembles.networks import Array
 
 
@@ -34,7 +34,7 @@ class LocalNetworks:
         if network not in self._sessions:
             path = self._repository / network / "1/model.onnx"
             if not path.exists():
-                raise NetworkFailed(f"{network} is not built; run: nexus-export build {network}")
+                raise NotBuilt(f"{network} is not built; run: nexus-export build {network}")
             self._sessions[network] = onnxruntime.InferenceSession(str(path))
         session = self._sessions[network]
         try:

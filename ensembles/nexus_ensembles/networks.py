@@ -20,7 +20,7 @@ class Networks(Protocol):
         """Run one row through `network`; the batch is Triton's business.
 
         `inputs` and the returned arrays have the shapes and dtypes of the network's config.pbtxt, without a
-        batch axis. Raises Overloaded, OutOfMemory, Cancelled or NetworkFailed.
+        batch axis. Raises Overloaded, OutOfMemory, Cancelled, NotBuilt or NetworkFailed.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from nexus_ensembles.errors import (
     BadInput,
     Cancelled,
     NetworkFailed,
+    NotBuilt,
     OutOfMemory,
     Overloaded,
     PipelineError,
@@ -36,6 +37,7 @@ _CODES = {
     Overloaded: "UNAVAILABLE",
     OutOfMemory: "UNAVAILABLE",
     Cancelled: "CANCELLED",
+    NotBuilt: "INVALID_ARG",
     NetworkFailed: "INTERNAL",
 }
 
@@ -72,6 +74,7 @@ class TritonNetworks:
 
     `rounds` are those of the request's execution, and `departures` those of its process by network, where it has such;
     `under_way` holds each call while it runs, and `out_of_memory` is told the name of a network that had no memory.
+    `served` are the networks that the pipeline may call; where it is not given, all that the server has.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class TritonNetworks:
         departures: Mapping[str, Departures] = MappingProxyType({}),
         under_way: set[asyncio.Future[Any]] | None = None,
         out_of_memory: Callable[[str], None] = lambda _: None,
+        served: Collection[str] | None = None,
     ) -> None:
         self._request = request
         self._rounds = rounds
         self._departures = departures
         self._under_way = set() if under_way is None else under_way
         self._out_of_memory = out_of_memory
+        self._served = served
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
         """See `nexus_ensembles.networks.Networks`."""
@@ -95,6 +100,8 @@ class TritonNetworks:
 
     async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
         """See `nexus_ensembles.networks.Networks`."""
+        if self._served is not None and network not in self._served:
+            raise NotBuilt(f"{network} is not built on this server.")
         if self._rounds:
             await self._rounds.join()
         departures = self._departures.get(network)
@@ -170,7 +177,8 @@ class UnaryPipeline:
     """The base of a model.py: every request of a batch runs as a coroutine of its own, and fails alone.
 
     A subclass sets `run`, a coroutine function that takes a Networks and the config's inputs by name, and returns
-    the config's outputs by name.
+    the config's outputs by name. The config's parameter `networks` lists the networks that it calls, and
+    `optional_networks` those that it can do without; nexus-server takes out what is not built.
     """
 
     run: Run
@@ -180,6 +188,9 @@ class UnaryPipeline:
         self._name: str = config["name"]
         self._threads = ThreadPoolExecutor(4 * config["max_batch_size"])
         self._signature = Signature(config)
+        parameters = config["parameters"]
+        lists = (parameters.get(key, {"string_value": ""}) for key in ("networks", "optional_networks"))
+        self._served = {network for names in lists for network in names["string_value"].split()}
 
     async def execute(self, requests: list[Any]) -> list[Any]:
         # BLS and asyncio.to_thread both wait in the loop's default executor, usually the cores plus four: too few on
@@ -191,7 +202,8 @@ class UnaryPipeline:
     async def _respond(self, request: Any, rounds: Rounds) -> Any:
         try:
             inputs = self._signature.values(request)
-            outputs = await type(self).run(TritonNetworks(request, rounds), **inputs)
+            networks = TritonNetworks(request, rounds, served=self._served)
+            outputs = await type(self).run(networks, **inputs)
         except Exception as error:  # one request's fault must not fail its batch
             return failure(self._name, error)
         finally:

@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from nexus_server.processes import StubWatch
-from nexus_server.repository import FALLBACK, networks_of, value_of
+from nexus_server.repository import OPTIONAL, networks_of, value_of
 
 # A model is hung when a probe of it is unanswered and none of its processes works for so long.
 HANG_S = 30
@@ -82,7 +82,8 @@ class Prober:
         """
         if await self._has_answered(name, config):
             return None
-        processes = {name, *networks_of(config), *networks_of(config, FALLBACK)}
+        lists = ("networks", *OPTIONAL)
+        processes = {name, *(network for parameter in lists for network in networks_of(config, parameter))}
         used_s, idle_looks = self._watch.cpu_s(processes), 0
         probe = asyncio.create_task(self._probe(name, config))
         try:

@@ -14,8 +14,12 @@ from nexus_server.errors import ServerError
 
 # Where nexus-export builds to, and nexus-server looks, unless told otherwise.
 DEFAULT_FOLDER = Path("model_repository")
-# The parameter of a pipeline that lists networks which it can do without.
-FALLBACK = "fallback_networks"
+# The parameters of a pipeline that list networks which it can do without, and what those are for.
+REQUESTED = "optional_networks"
+OPTIONAL = {
+    "fallback_networks": "which would serve when its other networks cannot",
+    REQUESTED: "which a request may ask for",
+}
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
     """Read every config.pbtxt below `folder`.
 
     A network is ready when its version folder holds an artifact for `node`, which completes its config; a
-    pipeline is ready when the networks that its config's parameter `networks` lists are. Its `fallback_networks` are
-    all ready or are taken out of its config: it then does without. Raises ServerError for a folder without models and
-    for a malformed config.
+    pipeline is ready when the networks that its config's parameter `networks` lists are. Those of each parameter of
+    OPTIONAL are all ready or are taken out of its config: it then does without. Raises ServerError for a folder
+    without models and for a malformed config.
     """
     configs = {path.parent.name: _read(path) for path in sorted(folder.glob("*/config.pbtxt"))}
     if not configs:
@@ -46,6 +50,7 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
     missing: dict[str, str] = {}
     reduced: dict[str, str] = {}
     plans: dict[str, str] = {}
+    requested = {network for config in configs.values() for network in networks_of(config, REQUESTED)}
     for name, config in configs.items():
         if config.backend == "python":
             if not networks_of(config):  # a network in Python, or a pipeline that needs none
@@ -59,7 +64,7 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
                 plans[name] = f"its TensorRT plan {choice.complaint}; serving {choice.file}"
         elif choice.complaint:
             missing[name] = f"its TensorRT plan {choice.complaint}; {_remedy(folder, name)}"
-        else:
+        elif name not in requested:  # what nobody built nobody misses before a request asks for it
             missing[name] = f"not built; {_remedy(folder, name)}"
     for name, config in configs.items():
         if config.backend != "python" or name in ready:
@@ -68,16 +73,17 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
             missing[name] = f"needs {', '.join(absent)}"
             continue
         ready[name] = config
-        if absent := [network for network in networks_of(config, FALLBACK) if network not in ready]:
-            reduced[name] = f"without {', '.join(absent)}, which would serve when its other networks cannot"
-            del config.parameters[FALLBACK]
+        for parameter, purpose in OPTIONAL.items():
+            if absent := [network for network in networks_of(config, parameter) if network not in ready]:
+                reduced[name] = f"without {', '.join(absent)}, {purpose}"
+                del config.parameters[parameter]
     if not ready:
         raise ServerError(f"no network is built, so there is nothing to serve; {_remedy(folder)}")
     return Repository(ready, missing, reduced, plans)
 
 
 def networks_of(config: ModelConfig, parameter: str = "networks") -> list[str]:
-    """The networks that a pipeline calls, as its parameter `networks` or FALLBACK lists them; none for a network."""
+    """The networks that a pipeline calls, as its parameter `networks` or one of OPTIONAL lists them, or none."""
     return value_of(config, parameter).split()
 
 

@@ -18,6 +18,10 @@ from tests.unit.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonE
 CONFIG = {
     "max_batch_size": 8,
     "name": "doubler",
+    "parameters": {
+        "networks": {"string_value": "lama u2net"},
+        "optional_networks": {"string_value": "sam2_encoder"},
+    },
     "input": [
         {"name": "image", "data_type": "TYPE_STRING", "dims": ["1"]},
         {"name": "points", "data_type": "TYPE_FP32", "dims": ["-1", "2"], "optional": True},
@@ -172,6 +176,22 @@ def test_a_network_that_answers_nothing_is_worth_another_try(triton: Any, bls: B
     bls.response = InferenceResponse([])
     (response,) = serve(triton, calling_lama, Request({"image": IMAGE}))
     assert error(response) == ("UNAVAILABLE", "lama cannot take the request now; try again.")
+
+
+def test_an_optional_network_is_called_where_the_config_lists_it(triton: Any, bls: BLS) -> None:
+    """nexus-server takes out the list whose networks are not built."""
+
+    async def pipeline(networks: Any, image: bytes) -> dict[str, Any]:
+        return {"image": image, "score": (await networks.run(image.decode()))["filled"].sum()}
+
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    requests = [
+        Request({"image": np.array([[name]], np.object_)}) for name in (b"sam2_encoder", b"sam2_decoder")
+    ]
+    listed, other = serve(triton, pipeline, *requests)
+    assert not listed.has_error()
+    assert error(other) == ("INVALID_ARG", "sam2_decoder is not built on this server.")
+    assert [name for name, _ in bls.calls] == ["sam2_encoder"]
 
 
 def test_nothing_is_called_for_a_caller_who_has_gone(triton: Any, bls: BLS) -> None:

@@ -208,7 +208,8 @@ def test_a_pipeline_works_while_its_networks_do() -> None:
     watch = Watch()
     models = {"smart_remove": committed("smart_remove")}
     asyncio.run(Prober(Server(...), models, watch).failures(models))
-    assert watch.asked[0] == {"smart_remove", "sam_encoder", "sam_decoder", "lama"}
+    networks = {"sam_encoder", "sam_decoder", "sam2_encoder", "sam2_decoder", "lama"}
+    assert watch.asked[0] == {"smart_remove", *networks}
 
 
 def test_a_full_queue_is_no_answer() -> None:

@@ -90,6 +90,30 @@ def test_a_plan_that_does_not_fit_is_told(tmp_path: Path) -> None:
     }
 
 
+def test_a_pipeline_may_do_without_what_a_request_may_ask_for(tmp_path: Path) -> None:
+    """Nobody is told to build it: a published checkpoint is needed."""
+    for name in ("encoder", "encoder_2"):
+        network(tmp_path, name, "model.onnx")
+    network(tmp_path, "decoder_2")
+    for name in ("segment", "smart_remove"):
+        pipeline(tmp_path, name, "encoder")
+        with (tmp_path / name / "config.pbtxt").open("a") as config:
+            config.write(
+                'parameters { key: "optional_networks" value { string_value: "encoder_2 decoder_2" } }'
+            )
+    found = repository.scan(tmp_path)
+    assert sorted(found.ready) == ["encoder", "encoder_2", "segment", "smart_remove"]
+    assert found.missing == {}
+    assert found.reduced == dict.fromkeys(
+        ("segment", "smart_remove"), "without decoder_2, which a request may ask for"
+    )
+    assert list(found.ready["segment"].parameters) == ["networks"]  # what the pipeline itself is told
+    (tmp_path / "decoder_2/1/model.onnx").touch()
+    found = repository.scan(tmp_path)
+    assert found.reduced == {}
+    assert sorted(found.ready["segment"].parameters) == ["networks", "optional_networks"]
+
+
 def test_a_folder_without_models(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(ServerError, match=r"holds no models; give the model repository with --models\.$"):
