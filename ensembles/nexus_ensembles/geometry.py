@@ -31,14 +31,9 @@ class Letterbox:
 
     def frame(self, rgb: UInt8) -> UInt8:
         """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM does (bilinear, anti-aliased)."""
-        size = self.inner
-        # Enlarging, OpenCV's bilinear filter is Pillow's to a rounding step, in a fifth of the time.
-        if max(size) > max(self.width, self.height):
-            resized: Array = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-        else:
-            resized = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
-        width, height = size
+        width, height = self.inner
         border = (0, SAM_SIDE - height, 0, SAM_SIDE - width)
+        resized = _resize(rgb, self.inner)
         return np.asarray(cv2.copyMakeBorder(resized, *border, cv2.BORDER_CONSTANT, value=SAM_PIXEL_MEAN))
 
     def points(self, points: Float32) -> Float32:
@@ -56,6 +51,52 @@ class Letterbox:
         """FP32 [h, w] logits from `upsample` -> BOOL [height, width], resized to the photo and cut at zero."""
         resized = cv2.resize(logits, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized > 0)
+
+    def mask_prompt(self, mask: Bool) -> Float32:
+        """BOOL [height, width] -> FP32 [256, 256], a mask prompt: 1 inside, -1 outside and where the photo is not."""
+        width, height = (max(1, round(side / 4)) for side in self.inner)
+        prompt = np.full((256, 256), -1, np.float32)
+        share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        prompt[:height, :width] = 2 * share - 1
+        return prompt
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The resize of a photo to all of SAM 2's 1024 x 1024 frame, whatever its ratio (its SAM2Transforms)."""
+
+    width: int
+    height: int
+
+    def frame(self, rgb: UInt8) -> UInt8:
+        """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM 2 does (bilinear, anti-aliased)."""
+        return _resize(rgb, (SAM_SIDE, SAM_SIDE))
+
+    def points(self, points: Float32) -> Float32:
+        """FP32 [N, 2] pixels of the photo -> FP32 [N, 2] pixels of the frame."""
+        return (points * (SAM_SIDE / self.width, SAM_SIDE / self.height)).astype(np.float32)
+
+    def upsample(self, logits: Float32) -> Float32:
+        """FP32 [256, 256] low-resolution logits -> FP32 [h, w]: the photo scaled to 1024 on its long side."""
+        size = Letterbox(self.width, self.height).inner
+        return np.asarray(cv2.resize(logits, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def mask(self, logits: Float32) -> Bool:
+        """FP32 [h, w] logits from `upsample` -> BOOL [height, width], resized to the photo and cut at zero."""
+        resized = cv2.resize(logits, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized > 0)
+
+    def mask_prompt(self, mask: Bool) -> Float32:
+        """BOOL [height, width] -> FP32 [256, 256], a mask prompt: 1 inside, -1 outside."""
+        share = cv2.resize(mask.astype(np.float32), (256, 256), interpolation=cv2.INTER_AREA)
+        return np.asarray(2 * share - 1, np.float32)
+
+
+def _resize(rgb: UInt8, size: tuple[int, int]) -> UInt8:
+    # Enlarging, OpenCV's bilinear filter is Pillow's to a rounding step, in a fifth of the time.
+    if size[0] > rgb.shape[1] and size[1] > rgb.shape[0]:
+        return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""segment: clicks or a box on a photo -> the mask of one object (Segment Anything, arXiv:2304.02643).
+"""segment: clicks or a box on a photo -> the mask of one object, by Segment Anything or its second generation.
 
-The photo is encoded once: the server caches sam_encoder by content, so every further click on the same photo costs
+The photo is encoded once: the server caches the encoder by content, so every further click on the same photo costs
 the decoder alone.
 """
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from nexus_ensembles import geometry, images, png, regions
-from nexus_ensembles.errors import BadInput
+from nexus_ensembles import images, png, regions
+from nexus_ensembles.errors import BadInput, NotBuilt
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
+from nexus_ensembles.sam import Frame, Sam
 
 MAX_POINTS = 64
 # Specks and holes of fewer pixels than this, counted in the 1024 frame, are dropped unless the caller says otherwise.
@@ -22,7 +23,11 @@ MIN_AREA = 100
 # Prompts are filled up to a multiple of this many tokens so that different requests share the decoder's batches.
 TOKENS = 8
 
-# The labels that sam_decoder knows beside 1 (positive) and 0 (negative).
+# The confidence given to a rough mask as a mask prompt, in logits: a sure one, but open to correction.
+ROUGH_LOGIT = 6.0
+DEFAULT_MODEL = b"sam"
+
+# The labels that the decoders know beside 1 (positive) and 0 (negative).
 BOX_CORNERS = (2.0, 3.0)
 NOT_A_POINT = -1.0  # SAM's own token for "there is no box"
 FILLER = -2.0  # takes no part in any attention
@@ -78,12 +83,13 @@ class Prompt:
         """One click may mean a part or the whole; SAM then offers three masks."""
         return len(self.points) == 1 and self.box is None
 
-    def tokens(self, frame: geometry.Letterbox) -> dict[str, Array]:
-        """The decoder's `points` and `labels`, in the 1024 frame: clicks, then box or not-a-point, then filler."""
-        last = np.zeros((1, 2), np.float32) if self.box is None else self.box.reshape(2, 2)
-        closing = (NOT_A_POINT,) if self.box is None else BOX_CORNERS
-        points = frame.points(np.concatenate([self.points, last]))
-        labels = np.concatenate([self.labels, closing]).astype(np.float32)
+    def tokens(self, model: Sam, frame: Frame) -> dict[str, Array]:
+        """The decoder's `points` and `labels`, in the 1024 frame: clicks, box or not-a-point or both, then filler."""
+        corners = np.zeros((0, 2), np.float32) if self.box is None else self.box.reshape(2, 2)
+        closing = np.zeros((int(self.box is None or model.always_closes), 2), np.float32)
+        points = np.concatenate([frame.points(np.concatenate([self.points, corners])), closing])
+        kinds = [*BOX_CORNERS[: len(corners)], *[NOT_A_POINT] * len(closing)]
+        labels = np.concatenate([self.labels, kinds]).astype(np.float32)
         spare = -len(labels) % TOKENS
         return {
             "points": np.pad(points, ((0, spare), (0, 0))),
@@ -99,16 +105,19 @@ async def run(
     labels: Array | None = None,
     box: Array | None = None,
     min_area: int = -1,
+    model: bytes = DEFAULT_MODEL,
 ) -> dict[str, Any]:
     """Segment the object that `points` (with `labels`, by default all positive) or `box` show.
 
-    Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside), and `score`, the IoU that SAM predicts.
+    `model` is "sam" or "sam2". Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside), and `score`, the
+    IoU that the model predicts.
     Specks and holes of fewer than `min_area` pixels of the 1024 frame are dropped; 0 keeps them, -1 means MIN_AREA.
     Raises BadInput.
     """
+    sam = Sam.of(model)
     photo = await asyncio.to_thread(images.decode_photo, image)
     prompt = Prompt.parse(points, labels, box, photo.size)
-    mask, score = await predict(networks, photo.rgb, prompt, min_area)
+    mask, score = await predict(networks, sam, photo.rgb, prompt, min_area)
     return {
         "mask": await asyncio.to_thread(png.encode, mask.view(np.uint8) * np.uint8(255)),
         "score": score,
@@ -116,30 +125,39 @@ async def run(
 
 
 async def predict(
-    networks: Networks, rgb: UInt8, prompt: Prompt, min_area: int = -1, rough: Float32 | None = None
+    networks: Networks,
+    model: Sam,
+    rgb: UInt8,
+    prompt: Prompt,
+    min_area: int = -1,
+    rough: Bool | None = None,
 ) -> tuple[Bool, float]:
-    """The mask, BOOL [H, W], and its predicted IoU; `rough` is an optional mask prompt, FP32 [256, 256] logits.
+    """The mask, BOOL [H, W], and its predicted IoU; `rough`, BOOL [H, W], is an optional mask prompt.
 
-    The choice is SAM's: for one click the best score of the three multimask tokens, else the single-mask token.
+    Raises BadInput where the model is not built.
     """
-    frame = geometry.Letterbox(rgb.shape[1], rgb.shape[0])
+    frame = model.frame(rgb.shape[1], rgb.shape[0])
     framed = await asyncio.to_thread(frame.frame, rgb)
-    encoded = await networks.run("sam_encoder", image=framed)
+    try:
+        encoded = await networks.run(f"{model.name}_encoder", image=framed)
+    except NotBuilt as error:
+        raise BadInput(model.not_built) from error
+    hint = np.zeros((256, 256), np.float32) if rough is None else ROUGH_LOGIT * frame.mask_prompt(rough)
     decoded = await networks.run(
-        "sam_decoder",
-        embedding=encoded["embedding"],
-        mask_input=np.zeros((1, 256, 256), np.float32) if rough is None else rough[None],
+        f"{model.name}_decoder",
+        **{name: encoded[name] for name in model.features},
+        **prompt.tokens(model, frame),
+        mask_input=hint[None],
         has_mask=np.array([rough is not None], np.float32),
-        **prompt.tokens(frame),
     )
-    scores = decoded["scores"]
-    token = 1 + int(scores[1:].argmax()) if prompt.is_ambiguous and rough is None else 0
+    masks, scores = decoded["masks"], decoded["scores"]
+    token = model.choose(masks, scores, prompt.is_ambiguous and rough is None)
     area = MIN_AREA if min_area < 0 else min_area
-    mask = await asyncio.to_thread(_to_mask, frame, decoded["masks"][token], area)
+    mask = await asyncio.to_thread(_to_mask, frame, masks[token], area)
     return mask, float(scores[token])
 
 
-def _to_mask(frame: geometry.Letterbox, logits: Float32, area: int) -> Bool:
+def _to_mask(frame: Frame, logits: Float32, area: int) -> Bool:
     return frame.mask(regions.drop_small_regions(frame.upsample(logits), area))
 
 

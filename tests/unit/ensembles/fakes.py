@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from nexus_ensembles.errors import NotBuilt
 from PIL import Image
 
 Array = npt.NDArray[Any]
@@ -28,14 +29,17 @@ class Call(NamedTuple):
 class FakeNetworks:
     """Networks in the shapes and dtypes of their configs.
 
-    sam_decoder's mask k is positive in a square of 20 + 20 k cells, its score is `scores[k]`; lama fills with FILL;
-    u2net's alpha is 1 in the left half.
+    The SAM decoders' mask k is positive in a square of 20 + 20 k cells, its score is `scores[k]`; lama fills with
+    FILL; u2net's alpha is 1 in the left half, isnet's in the upper. Networks that are `not_built` say so.
     """
 
     scores: tuple[float, ...] = (0.9, 0.5, 0.8, 0.7)
     calls: list[Call] = field(default_factory=list)
+    not_built: tuple[str, ...] = ()
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
+        if network in self.not_built:
+            raise NotBuilt(f"{network} is not built.")
         # copies: a pipeline may go on to write where its input was
         self.calls.append(Call(network, {name: array.copy() for name, array in inputs.items()}))
         await asyncio.sleep(0)
@@ -59,12 +63,24 @@ class FakeNetworks:
             mask[: 20 + 20 * token, : 20 + 20 * token] = 5
         return {"masks": masks, "scores": np.array(self.scores, np.float32)}
 
+    def _sam2_encoder(self, image: Array) -> dict[str, Array]:
+        shapes = {"embedding": (256, 64, 64), "high_res_0": (32, 256, 256), "high_res_1": (64, 128, 128)}
+        return {name: np.full(shape, image[0, 0, 0], np.float32) for name, shape in shapes.items()}
+
+    def _sam2_decoder(self, **inputs: Array) -> dict[str, Array]:
+        return self._sam_decoder(**inputs)
+
     def _lama(self, image: Array, mask: Array) -> dict[str, Array]:
         return {"filled": np.where(mask > 0, np.uint8(FILL), image)}
 
     def _u2net(self, image: Array) -> dict[str, Array]:
         alpha = np.zeros((320, 320), np.float32)
         alpha[:, :160] = 1
+        return {"alpha": alpha}
+
+    def _isnet(self, image: Array) -> dict[str, Array]:
+        alpha = np.zeros((1024, 1024), np.float32)
+        alpha[:512] = 1
         return {"alpha": alpha}
 
 
