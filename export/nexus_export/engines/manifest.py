@@ -1,6 +1,6 @@
 """What an engine is for: the JSON file beside it, which the server reads before it trusts the engine.
 
-server/nexus_server/engines.py reads the same file and shares no code with this; tests/functional/test_engines.py holds
+server/nexus_server/engines.py reads the same file and shares no code with this; tests/export/test_engines.py holds
 both to one format.
 """
 

@@ -1,0 +1,95 @@
+"""Engines and graphs that cannot serve: a plan for another machine, a plan cut short, a corrupt ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc
+from nexus_client import Client, Unavailable
+from nexus_server.local import LocalServer
+
+from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions
+
+SERVED = ("u2net", "remove_background", "lama", "cleanup", "sam_encoder", "sam_decoder", "segment")
+ENGINE = bytes(1000)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """On a machine that says it has an sm86 GPU: U2-Net's plan is for sm75, LaMa's cut short, SAM's encoder corrupt."""
+    folder = tmp_path_factory.mktemp("engines")
+    models = folder / "models"
+    for name in SERVED:
+        shutil.copytree(MODELS / name, models / name, copy_function=os.link)
+    plan(models / "u2net/1", "sm75")
+    plan(models / "lama/1", "sm86").write_bytes(ENGINE[:600])
+    graph = models / "sam_encoder/1/model.onnx"
+    content = graph.read_bytes()
+    graph.unlink()  # the file itself is linked to the repository's
+    graph.write_bytes(content[: len(content) // 2])
+    driver = folder / "bin/nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho 8.6\n")
+    driver.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(driver.parent), prepend=os.pathsep)
+        with LocalServer(models, ROOT / "build/engines-server.log") as running:
+            yield running
+
+
+def plan(folder: Path, gpu: str) -> Path:
+    """Put a plan for `gpu` with a manifest beside the network in `folder`, as `nexus-export engine` does."""
+    onnx = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    manifest = {
+        "gpu": gpu,
+        "library_version": "10.13.2.6",
+        "onnx_sha256": {"model.onnx": onnx},
+        "profile": {"image": {"least": [1, 64, 64, 3], "usual": [2, 64, 64, 3], "most": [4, 64, 64, 3]}},
+        "engine_sha256": hashlib.sha256(ENGINE).hexdigest(),
+        "engine_bytes": len(ENGINE),
+    }
+    (folder / "model.plan.json").write_text(json.dumps(manifest))
+    (folder / "model.plan").write_bytes(ENGINE)
+    return folder / "model.plan"
+
+
+def test_the_onnx_file_serves_for_a_plan_that_does_not_fit(server: LocalServer) -> None:
+    """And that is said once for each, in one line."""
+    with Client(server.url) as client:
+        mask = client.remove_background(PHOTOS / "chelsea.jpg", background="transparent").getchannel("A")
+        assert client.cleanup(PHOTOS / "chelsea.jpg", mask).size == (451, 300)
+    lines = [line for line in server.log.read_text().splitlines() if "TensorRT" in line]
+    assert lines == [
+        "nexus-server: lama: its TensorRT plan has 600 bytes where its manifest says 1000; serving model.onnx",
+        "nexus-server: u2net: its TensorRT plan is for sm75, this GPU is sm86; serving model.onnx",
+    ]
+
+
+def test_a_corrupt_network_is_named_and_the_others_serve(server: LocalServer) -> None:
+    """What needs it says so in a sentence, for as long as the server runs, which nothing makes start anew."""
+    sentences = [line for line in server.log.read_text().splitlines() if line.startswith("nexus-server:")]
+    assert "nexus-server: sam_encoder did not load; the server's messages above say why" in sentences
+    serving = next(line for line in sentences if " at grpc " in line)
+    assert "sam_encoder" not in serving
+    assert all(name in serving for name in SERVED if name != "sam_encoder")
+    with Client(server.url, retries=None) as client:
+        with pytest.raises(
+            Unavailable, match="sam_encoder cannot take the request now; try again"
+        ) as refused:
+            client.segment(PHOTOS / "chelsea.jpg", points=[(200, 150)])
+        assert len(str(refused.value).splitlines()) == 1
+    # Two rounds of the supervisor's probes find nothing to mend.
+    with contextlib.closing(grpc.InferenceServerClient(server.url)) as triton:
+        deadline = time.monotonic() + 30
+        while executions(triton, "segment") < 3:
+            assert time.monotonic() < deadline, "the pipeline is not probed"
+            time.sleep(0.2)
+    assert "restarting" not in server.log.read_text()
