@@ -1,0 +1,1 @@
+"""Lower precision: graphs in, graphs with fewer bits out."""
