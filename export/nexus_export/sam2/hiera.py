@@ -73,19 +73,18 @@ class MultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From [B,H,W,C] to [B,H,W,C'], or [B,H/2,W/2,C'] with pooling."""
-        height, width = x.shape[1:3]
+        height, width, _ = _sizes(x)
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.pools:
             q = pool(q)
             height, width = height // 2, width // 2
         mixed = functional.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        # The sizes are fixed ones, and only the batch is left to find: a traced graph must not fix it.
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(-1, height, width, self.proj.in_features))
         return out
 
     def _split(self, x: Tensor) -> Tensor:
         """[B,H,W,C] to [B,heads,H*W,C/heads]."""
-        _, height, width, channels = x.shape
+        height, width, channels = _sizes(x)
         return x.reshape(-1, height * width, self.heads, channels // self.heads).transpose(1, 2)
 
 
@@ -109,7 +108,7 @@ class MultiScaleBlock(nn.Module):
         if self.window:
             seen = self.attn(to_windows(normed, self.window))
             side = self.window // 2 if self.pools else self.window
-            seen = from_windows(seen, side, kept.shape[1], kept.shape[2])
+            seen = from_windows(seen, side, *_sizes(kept)[:2])
         else:
             seen = self.attn(normed)
         x = kept + seen
@@ -151,7 +150,7 @@ class Hiera(nn.Module):
         """What is added to the patches, [1,H,W,C]: one small map stretched over all, one repeated in each window."""
         stretched = self.interpolation @ self.pos_embed @ self.interpolation.T
         windows = IMAGE_SIZE // STRIDE // self.config.windows[0]
-        return (stretched + self.pos_embed_window.tile(windows, windows)).permute(0, 2, 3, 1)
+        return (stretched + self.pos_embed_window.repeat(1, 1, windows, windows)).permute(0, 2, 3, 1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """From FP32 [B,3,1024,1024], normalised, to [B,C,256,256], [B,2C,128,128], [B,4C,64,64], [B,8C,32,32]."""
@@ -173,7 +172,7 @@ def pool(x: Tensor) -> Tensor:
 
 def to_windows(x: Tensor, side: int) -> Tensor:
     """[B,H,W,C], filled up with zeros at the right and the bottom, to [windows,side,side,C]."""
-    _, height, width, channels = x.shape
+    height, width, channels = _sizes(x)
     rows, columns = -(-height // side), -(-width // side)
     if (rows * side, columns * side) != (height, width):
         x = functional.pad(x, (0, 0, 0, columns * side - width, 0, rows * side - height))
@@ -183,9 +182,15 @@ def to_windows(x: Tensor, side: int) -> Tensor:
 
 def from_windows(windows: Tensor, side: int, height: int, width: int) -> Tensor:
     """The inverse of `to_windows`: [windows,side,side,C] to [B,height,width,C]."""
-    rows, columns, channels = -(-height // side), -(-width // side), windows.shape[3]
+    rows, columns, channels = -(-height // side), -(-width // side), _sizes(windows)[2]
     x = windows.reshape(-1, rows, columns, side, side, channels).transpose(2, 3)
     return x.reshape(-1, rows * side, columns * side, channels)[:, :height, :width]
+
+
+def _sizes(x: Tensor) -> tuple[int, int, int]:
+    """Height, width and channels of [B,H,W,C], which are the same for every image: a tracer shall not compute them."""
+    height, width, channels = (int(size) for size in x.shape[1:])
+    return height, width, channels
 
 
 def bicubic_matrix(size: int, out_size: int) -> Tensor:
