@@ -78,9 +78,9 @@ class PublishedSam2:
 
     @torch.no_grad()
     def decode(
-        self, maps: Mapping[str, Floats], points: Floats, labels: Floats, mask: Floats
+        self, maps: Mapping[str, Floats], points: Floats, labels: Floats, mask: Floats | None
     ) -> list[Floats]:
-        """One image's maps, points [N,2] and labels [N] without the -1 that it appends, `mask` [256,256] or empty.
+        """One image's maps, points [N,2] and labels [N] without the -1 that it appends, `mask` [256,256].
 
         Returns masks [4,256,256] and scores [4].
         """
@@ -94,7 +94,7 @@ class PublishedSam2:
                 ],
                 input_points=torch.from_numpy(points)[None, None],
                 input_labels=torch.from_numpy(labels)[None, None].int(),
-                input_masks=torch.from_numpy(mask)[None, None] if mask.size else None,
+                input_masks=None if mask is None else torch.from_numpy(mask)[None, None],
                 multimask_output=several,
             )
             tokens.append((found.pred_masks[0, 0], found.iou_scores[0, 0]))
