@@ -32,12 +32,13 @@ def _output_types(node: NodeProto, version: int, types: Mapping[str, int]) -> di
     # The last formal input or output stands for all that follow.
     formal = [schema.inputs[min(i, len(schema.inputs) - 1)].type_str for i in range(len(node.input))]
     bound = {kind: types[name] for kind, name in zip(formal, node.input, strict=True) if name}
-    bound |= _BY_TEXT
     found = {}
     for index, name in enumerate(node.output):
-        kind = schema.outputs[min(index, len(schema.outputs) - 1)].type_str
-        if name:
-            found[name] = bound[kind] if kind in bound else _by_attribute(node)
+        output = schema.outputs[min(index, len(schema.outputs) - 1)]
+        if name and output.type_str in bound:
+            found[name] = bound[output.type_str]
+        elif name:
+            found[name] = _BY_TEXT[min(output.types)] if len(output.types) == 1 else _by_attribute(node)
     return found
 
 
