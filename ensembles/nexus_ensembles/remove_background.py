@@ -1,4 +1,7 @@
-"""remove_background: cut out the salient object (U2-Net, arXiv:2005.09007, as the rembg package applies it)."""
+"""remove_background: cut out the salient object, by U2-Net (arXiv:2005.09007) or the finer IS-Net (arXiv:2203.03041).
+
+Both as the rembg package applies them.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,39 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from nexus_ensembles import images, png
-from nexus_ensembles.errors import BadInput
+from nexus_ensembles.errors import BadInput, NotBuilt
 from nexus_ensembles.networks import Float32, Networks, UInt8
 
-SIDE = 320
+#: The side of the square that each model takes the photo in.
+SIDES = {"u2net": 320, "isnet": 1024}
+DEFAULT_MODEL = b"u2net"
 TRANSPARENT = "transparent"
 Colour = tuple[int, int, int]
+_NOT_BUILT = {
+    "u2net": "u2net is not built on this server; run there: nexus-export build u2net",
+    "isnet": "isnet is not built on this server; run there: "
+    "nexus-export build isnet --checkpoint isnet-general-use",
+}
 _NOT_A_COLOUR = 'background is not a colour: give "transparent", a CSS name such as "white", or #rrggbb.'
 
 
-async def run(networks: Networks, *, image: bytes, background: bytes = b"white") -> dict[str, Any]:
+async def run(
+    networks: Networks, *, image: bytes, background: bytes = b"white", model: bytes = DEFAULT_MODEL
+) -> dict[str, Any]:
     """Replace the background of `image` by a colour, or by nothing.
 
-    `background` is UTF-8: "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). Returns `image`, a
-    PNG: RGBA with the photo's own colours when transparent, else RGB blended onto the colour. Raises BadInput.
+    `background` is UTF-8: "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). `model` is "u2net" or
+    "isnet". Returns `image`, a PNG: RGBA with the photo's own colours when transparent, else RGB blended onto the
+    colour. Raises BadInput, also where the model is not built.
     """
+    name = _parse_model(model)
     colour = parse_background(background)
     photo = await asyncio.to_thread(images.decode_photo, image)
-    small = await asyncio.to_thread(_shrink, photo.rgb)
-    outputs = await networks.run("u2net", image=small)
+    small = await asyncio.to_thread(_shrink, photo.rgb, SIDES[name])
+    try:
+        outputs = await networks.run(name, image=small)
+    except NotBuilt as error:
+        raise BadInput(_NOT_BUILT[name]) from error
     return {"image": await asyncio.to_thread(_cut_out, photo, outputs["alpha"], colour)}
 
 
@@ -47,12 +64,19 @@ def parse_background(background: bytes) -> Colour | None:
     return colour
 
 
-def _shrink(rgb: UInt8) -> UInt8:
-    return np.asarray(Image.fromarray(rgb).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+def _parse_model(model: bytes) -> str:
+    name = model.decode("utf-8", errors="replace")
+    if name not in SIDES:
+        raise BadInput(f"model must be {' or '.join(map(repr, SIDES))}, not {name[:40]!r}.")
+    return name
+
+
+def _shrink(rgb: UInt8, side: int) -> UInt8:
+    return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _cut_out(photo: images.Photo, alpha: Float32, colour: Colour | None) -> bytes:
-    """Resize FP32 [320, 320] alpha to the photo (in 8 bits, truncated, as rembg does) and apply it."""
+    """Resize FP32 [side, side] alpha to the photo (in 8 bits, truncated, as rembg does) and apply it."""
     small = Image.fromarray((alpha * 255).astype(np.uint8))
     matte = np.asarray(small.resize(photo.size, Image.Resampling.LANCZOS))
     if photo.alpha is not None:

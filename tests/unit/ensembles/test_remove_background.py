@@ -62,6 +62,36 @@ def test_u2net_gets_the_photo_at_320() -> None:
     )
 
 
+def test_isnet_gets_the_photo_at_1024() -> None:
+    networks, pixels = FakeNetworks(), noise(200, 300)
+    result = decode(run(remove_background.run(networks, image=encode(pixels), model=b"isnet"))["image"])
+    (inputs,) = networks.of("isnet")
+    np.testing.assert_array_equal(
+        inputs["image"], np.asarray(Image.fromarray(pixels).resize((1024, 1024), Image.Resampling.LANCZOS))
+    )
+    assert networks.of("u2net") == []
+    # Lanczos reaches 3 pixels of the smaller picture from the edge
+    np.testing.assert_array_equal(result[:97], pixels[:97])
+    assert (result[103:] == 255).all()
+
+
+@pytest.mark.parametrize("model", [b"", b"U2NET", b"u2net ", b"birefnet", b"\xff", b"x" * 100_000])
+def test_models_that_are_none(model: bytes) -> None:
+    networks = FakeNetworks()
+    with pytest.raises(BadInput, match=r"^model must be 'u2net' or 'isnet', not '.{0,40}'\.$"):
+        run(remove_background.run(networks, image=encode(noise(8, 8)), model=model))
+    assert networks.calls == []
+
+
+def test_a_model_that_is_not_built() -> None:
+    networks = FakeNetworks(not_built=("isnet",))
+    with pytest.raises(BadInput) as caught:
+        run(remove_background.run(networks, image=encode(noise(8, 8)), model=b"isnet"))
+    assert str(caught.value) == (
+        "isnet is not built on this server; run there: nexus-export build isnet --checkpoint isnet-general-use"
+    )
+
+
 def test_transparent_keeps_every_colour() -> None:
     pixels = noise(320, 320)
     result = decode(
