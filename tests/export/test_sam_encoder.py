@@ -1,12 +1,14 @@
-"""The wrapped SAM encoder against the published file with SAM's own preprocessing."""
+"""The rebuilt SAM encoder against the published file with SAM's own preprocessing."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from nexus_export.sam.encoder import IMAGE_SIZE, PADDING_COLOUR, PIXEL_MEAN, PIXEL_STD
+from nexus_export.onnx_graphs.attention import is_attention
+from nexus_export.sam.encoder import IMAGE_SIZE, PADDING_COLOUR, PIXEL_MEAN, PIXEL_STD, TEMPLATE
 from numpy.typing import NDArray
 
 
@@ -37,7 +39,7 @@ def test_photo_that_fills_the_frame_is_exact(
 ) -> None:
     # Square, so nothing is padded.
     [found] = session.run(None, {"image": _framed(letterboxed["astronaut"])})
-    # The same arithmetic, here in the graph and there in numpy: FP32 rounding.
+    # The same weights in another graph: FP32 rounding (4e-7 measured).
     assert np.abs(found - embeddings["astronaut"]).max() < 1e-4
 
 
@@ -64,3 +66,13 @@ def test_rows_of_a_batch_equal_single_images(
     singles = np.concatenate([session.run(None, {"image": frame})[0] for frame in frames])
     # Matrix products of another height may add up in another order: FP32 rounding (5e-7 measured).
     assert np.abs(batched - singles).max() < 1e-5
+
+
+def test_committed_template_is_what_torch_exports() -> None:
+    from nexus_export.sam.template import export_tiny_vit
+
+    template = onnx.load(str(TEMPLATE))
+    assert export_tiny_vit() == template
+    # One attention a block of the three stages that have it.
+    assert sum(is_attention(node) for node in template.graph.node) == 2 + 6 + 2
+    assert not any(node.op_type == "Softmax" for node in template.graph.node)

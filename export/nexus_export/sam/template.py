@@ -1,11 +1,18 @@
-"""Export SAM's decoder anew, after a change to its torch code: `python -m nexus_export.sam.template`."""
+"""Export SAM's decoder and MobileSAM's encoder anew, after a change to their torch code.
+
+`python -m nexus_export.sam.template` writes the templates; those of the larger encoders depend on the checkpoint and
+are made from it, see `nexus_export.sam.checkpoint`.
+"""
 
 import onnx
 import torch
 
+from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.torchscript import export_template
-from nexus_export.sam.decoder import TEMPLATE
+from nexus_export.sam import decoder, encoder
+from nexus_export.sam.image_encoder import SamEncoder
 from nexus_export.sam.modules import EMBEDDING_SIZE, IMAGE_SIZE, SamDecoder
+from nexus_export.sam.tiny_vit import TinyVit, fold_norms
 from nexus_export.sam.transformer import CHANNELS
 
 
@@ -25,5 +32,20 @@ def export_sam_decoder() -> onnx.ModelProto:
     return export_template(SamDecoder(), inputs, outputs, dynamic_axes)
 
 
+def export_sam_encoder(module: SamEncoder) -> onnx.ModelProto:
+    """An encoder's graph without weights, dynamic in the batch."""
+    inputs = {"image": torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)}
+    dynamic_axes = {name: {0: "batch"} for name in ("image", "embedding")}
+    return shorten_names(export_template(module, inputs, ("embedding",), dynamic_axes))
+
+
+def export_tiny_vit() -> onnx.ModelProto:
+    """The graph of MobileSAM's encoder without weights, its normalisations folded into the convolutions."""
+    image_encoder = TinyVit().eval()
+    fold_norms(image_encoder)
+    return export_sam_encoder(SamEncoder(image_encoder))
+
+
 if __name__ == "__main__":
-    onnx.save(export_sam_decoder(), str(TEMPLATE))
+    onnx.save(export_sam_decoder(), str(decoder.TEMPLATE))
+    onnx.save(export_tiny_vit(), str(encoder.TEMPLATE))

@@ -7,7 +7,6 @@ Shapes: tokens [B,T,256], image [B,P,256], its positions [1,P,256], `hide` [B,1,
 attention scores of tokens as keys: 0, or a number so low that the token is not seen.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,11 +28,8 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
         """Attend from q [B,Q,256] to k and v [B,K,256]; `key_bias` [B,1,1,K] is added to the scores."""
         q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
-        scores = q @ k.transpose(2, 3) / self.head_width**0.5
-        if key_bias is not None:
-            scores = scores + key_bias
-        mixed = (torch.softmax(scores, dim=-1) @ v).transpose(1, 2)
-        out: Tensor = self.out_proj(mixed.flatten(2))
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=key_bias)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
     def _heads(self, x: Tensor) -> Tensor:
