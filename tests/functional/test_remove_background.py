@@ -52,3 +52,12 @@ def test_white_is_the_default_and_colours_blend(client: Client) -> None:
 def test_no_such_colour(client: Client) -> None:
     with pytest.raises(InvalidInput, match="background is not a colour"):
         client.remove_background(PHOTOS / "chelsea.jpg", background="blurple")
+
+
+def test_a_model_that_is_not_built_is_said_in_one_sentence(client: Client) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"isnet is not built on this server; run there: nexus-export build isnet "
+    ):
+        client.remove_background(PHOTOS / "chelsea.jpg", model="isnet")
+    with pytest.raises(InvalidInput, match=r"model must be 'u2net' or 'isnet', not 'rembg'"):
+        client.remove_background(PHOTOS / "chelsea.jpg", model="rembg")
