@@ -54,7 +54,9 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
     # From memory, because the graph is changed for the parser; by the path it finds weights beside it.
     if not parser.parse(graph.SerializeToString(), str(order.path)):
         error = parser.get_error(0)
-        raise refusal(order.network, library, order.gpu, [f"{error.node_operator()}: {error.desc()}"])
+        raise refusal(
+            order.network, order.precision, library, order.gpu, [f"{error.node_operator()}: {error.desc()}"]
+        )
     config = builder.create_builder_config()
     library.aim(config, order.gpu)
     if order.precision == "fp32" or "MatMul" in order.network.fp32_ops:
@@ -79,7 +81,7 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
             monitor.is_cancelled = True
             raise
     if engine is None:
-        raise refusal(order.network, library, order.gpu, log.errors)
+        raise refusal(order.network, order.precision, library, order.gpu, log.errors)
     return memoryview(engine)
 
 

@@ -21,8 +21,8 @@ from nexus_export.sources import sha256_of
 class Manifest:
     """An engine's facts.
 
-    `onnx_sha256` are the digests of the files that it was built from by name, `quality` is what their quality report
-    says, None where they have none.
+    `onnx_sha256` are the digests of the files that it was built from by name, `quality` is what was
+    measured of them, None where nothing was; the engine itself runs on its GPU alone.
     """
 
     network: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nexus_export.engines.libraries import Library
 from nexus_export.errors import BuildError
-from nexus_export.networks import Network
+from nexus_export.networks import Network, Precision
 
 _NO_FP32_PRODUCT = re.compile("FP32 GEMM is not supported")
 _OUT_OF_MEMORY = re.compile(
@@ -14,7 +14,9 @@ _OUT_OF_MEMORY = re.compile(
 )
 _TOO_LARGE = re.compile("exceeds? .*(limit|maximum|2 ?GB|2\\^31)|too large", re.IGNORECASE)
 # Where in the library's source an error arose: "[pass.cpp:337: check] ", " In parseNode at /src/x.cpp:12", "(...)".
-_PLACES = re.compile(r"\[[\w.]+(cpp|h)[:\w ]*\] |\s*In \w+ at \S+|\bIn function \w+:")
+_PLACES = re.compile(
+    r"\[[\w.]+(cpp|h)[:\w ]*\] |\s*In \w+ at \S+|\bIn function \w+:|^[\w:]+: Error Code \d+: "
+)
 
 
 @dataclass
@@ -24,14 +26,19 @@ class Log:
     errors: list[str] = field(default_factory=list)
 
 
-def refusal(network: Network, library: Library, gpu: str, errors: Sequence[str]) -> BuildError:
+def refusal(
+    network: Network, precision: Precision, library: Library, gpu: str, errors: Sequence[str]
+) -> BuildError:
     """The error for a network that `library` did not build for `gpu`; `errors` are its own words."""
     words = "\n".join(errors)
     serve = "serve its model.onnx there"
     if _NO_FP32_PRODUCT.search(words):
+        if precision == "fp32":
+            why, remedy = "is FP32", f"build it with --precision fp16, or {serve}"
+        else:
+            why, remedy = "keeps one at every precision", f"{serve}, or use --backend tensorrt on that GPU"
         return BuildError(
-            f"{library.title} has no FP32 matrix product for {gpu}, and {network.name} has one at this precision; "
-            f"build it with --precision fp16 if it can be, or {serve}."
+            f"{library.title} has no FP32 matrix product for {gpu}, and {network.name} {why}; {remedy}."
         )
     if _OUT_OF_MEMORY.search(words):
         return BuildError(
