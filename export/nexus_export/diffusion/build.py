@@ -1,15 +1,14 @@
 """Build the networks of generative fill from a checkpoint in diffusers' format. Needs torch."""
 
+import json
 from pathlib import Path
 
-from nexus_export.compact import CHECKPOINT_KEY
-from nexus_export.diffusion.checkpoint import Checkpoint, open_checkpoint
+from nexus_export.artifacts import CHECKPOINT_KEY
+from nexus_export.diffusion.checkpoint import Checkpoint, exports_of, open_checkpoint
 from nexus_export.diffusion.fill_files import TierFacts, write_fill_files
 from nexus_export.diffusion.latent_rgb import fit_latent_rgb
 from nexus_export.diffusion.modules import VaeEncoder
-from nexus_export.diffusion.trace import trace_tier
-from nexus_export.networks import artifact
-from nexus_export.onnx_graphs.template import weight_shapes
+from nexus_export.networks import GROUPS, WIDTHS_KEY, artifact
 from nexus_export.onnx_graphs.writing import commit_network, discard_network, stage_network
 from nexus_export.sources import Report
 
@@ -30,15 +29,13 @@ def build_checkpoint(tier: str, name: str, repository: Path, cache: Path, report
     metadata = {CHECKPOINT_KEY: checkpoint.folder.name, "source": f"checkpoint {checkpoint.folder.name}"}
     paths = []
     try:
-        for network in trace_tier(tier, checkpoint.load):
-            report(f"exporting {network.name}")
-            paths.append(artifact(network.name, repository))
-            template = network.template()
-            state = network.module.state_dict()
-            weights = {key: state[key].numpy() for key in weight_shapes(template)}
-            stage_network(template, weights, metadata, paths[-1])
-            # At full size the next one needs this one's memory.
-            del network, state, weights
+        networks = exports_of(checkpoint)
+        for network in GROUPS[tier]:
+            report(f"exporting {network}")
+            export = next(networks)
+            paths.append(artifact(export.network.name, repository))
+            widths = {WIDTHS_KEY: json.dumps(dict(export.widths))} if export.widths else {}
+            stage_network(export.template, export.weights, {**metadata, **widths}, paths[-1])
         write_fill_files(repository, tier, facts.text(), cache, report)
         for path in paths:
             commit_network(path)

@@ -1,44 +1,36 @@
-"""Open a checkpoint of SDXL or SD 1.5 inpainting in diffusers' format, and refuse what we could not serve.
+"""Open a checkpoint of SDXL or SD 1.5 inpainting in diffusers' format: its networks, one by one.
 
-The pipeline samples with the published noise schedule and reads prompts with CLIP's vocabulary, and neither
-is exported with the networks: a checkpoint that was trained with others would paint, but paint wrongly.
+Exporting takes the memory of no model: the modules that are traced hold no weights (`skeleton`), and weights are read
+from the files one at a time (`model_files`). Only the reference loads a model whole.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
-from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
 
-from nexus_export.diffusion.clip_vocabulary import MERGES_SHA256, merges_sha256
+from nexus_export.diffusion import skeleton
+from nexus_export.diffusion.checks import check_servable, read_json
+from nexus_export.diffusion.model_files import ModelWeights, open_model
+from nexus_export.diffusion.trace import Load, trace, widths
 from nexus_export.errors import CheckpointError
-
-#: What the pipeline samples with; both published checkpoints were trained with it.
-SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-}
-UNET_CHANNELS = 9
+from nexus_export.export import Array, Export, Run
+from nexus_export.networks import GROUPS, NETWORKS
+from nexus_export.onnx_graphs.template import weight_shapes
 
 #: The file that tells a checkpoint of random weights from a trained one.
 RANDOM_WEIGHTS = "RANDOM_WEIGHTS"
 
-_CLASSES = {
-    "text_encoder": CLIPTextModel,
-    "text_encoder_2": CLIPTextModelWithProjection,
-    "unet": UNet2DConditionModel,
-    "vae": AutoencoderKL,
+_COMPONENTS = {
+    "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
+    "sd15": ("text_encoder", "unet", "vae"),
 }
-_TITLES = {"sdxl": "SDXL", "sd15": "SD 1.5"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,7 @@ class Checkpoint:
     tier: str  # "sdxl" or "sd15"
     folder: Path
     name: str  # as the user gave it
+    vae: Path  # the folder of the VAE, which need not be the checkpoint's own
 
     @property
     def random_weights(self) -> bool:
@@ -56,63 +49,124 @@ class Checkpoint:
 
     def config(self, component: str) -> dict[str, Any]:
         """The configuration of one of its models."""
-        return _read_json(self.folder / component / "config.json", self.name)
+        return read_json(self._folder(component) / "config.json", self.name)
+
+    def skeleton(self, component: str) -> Any:
+        """The model of this name without its weights, in eval mode: it can be traced, and what it computes is 0.
+
+        Raises:
+            CheckpointError: its configuration is not one that the libraries know.
+        """
+        return skeleton.build(component, self.config(component), self.name)
+
+    def weights(self, component: str) -> ModelWeights:
+        """The weights of the model of this name, each read when it is asked for.
+
+        Raises:
+            CheckpointError: they are missing, damaged or not its configuration's.
+        """
+        return open_model(self._folder(component), self.shapes(component), self.name)
+
+    def shapes(self, component: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of these weights by name, as the configuration has them."""
+        return {name: tuple(tensor.shape) for name, tensor in self.skeleton(component).state_dict().items()}
 
     def load(self, component: str) -> Any:
         """The model of this name, on the CPU, in FP32 and in eval mode.
 
         Raises:
-            CheckpointError: its weights are missing, damaged or not this configuration's.
+            CheckpointError: as `skeleton` and `weights`.
         """
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
-        diffusers.utils.logging.set_verbosity_error()
-        # Only text encoders know this option; whatever runs elsewhere, exporting wants torch's own attention.
-        options = {"attn_implementation": "sdpa"} if component.startswith("text_encoder") else {}
-        try:
-            loaded: Any = _CLASSES[component].from_pretrained(
-                str(self.folder / component),
-                dtype="float32" if options else None,
-                output_loading_info=True,
-                **options,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError):
-            # The libraries' texts are for who calls them: long, and full of options that are not ours.
-            raise CheckpointError(
-                f"the weights of {component} in {self.name} are missing, damaged or not its configuration's; "
-                "fetch the checkpoint again."
-            ) from None
-        model, info = loaded
-        if info["missing_keys"]:
-            raise CheckpointError(
-                f"the weights of {component} in {self.name} lack {min(info['missing_keys'])}; "
-                "fetch the checkpoint again."
-            )
-        return model.float().eval()
+        model = self.skeleton(component)
+        weights = self.weights(component)
+        state = {name: torch.from_numpy(weights[name]).float() for name in weights}
+        model.load_state_dict(state, assign=True)
+        return model
+
+    def _folder(self, component: str) -> Path:
+        return self.vae if component == "vae" else self.folder / component
 
 
-def open_checkpoint(name: str, tier: str) -> Checkpoint:
+def open_checkpoint(name: str, tier: str, vae: Path | None = None) -> Checkpoint:
     """Find the checkpoint `name`, a folder or a hub id ("owner/name"), and check that it can be served.
+
+    `vae` is the folder of a VAE to take in place of the checkpoint's own, as the published fp16-fix VAE of SDXL.
 
     Raises:
         CheckpointError: it is not there, is not this tier's inpainting model, or was trained with another
             noise schedule or vocabulary than the pipeline's.
     """
     folder = _folder(name)
-    checkpoint = Checkpoint(tier, folder, name)
-    index = _read_json(folder / "model_index.json", name)
-    found = "sdxl" if "text_encoder_2" in index else "sd15"
-    if found != tier:
-        raise CheckpointError(
-            f"{name} is a checkpoint of {_TITLES[found]}, not of {_TITLES[tier]}; run: "
-            f"nexus-export build {found} --checkpoint {name}"
-        )
-    _check_unet(checkpoint)
-    _check_vae(checkpoint)
-    _check_schedule(checkpoint)
-    for tokenizer in ("tokenizer", "tokenizer_2") if tier == "sdxl" else ("tokenizer",):
-        _check_tokenizer(checkpoint, tokenizer)
+    checkpoint = Checkpoint(tier, folder, name, vae or folder / "vae")
+    check_servable(tier, folder, checkpoint.vae, name)
     return checkpoint
+
+
+def exports(path: Path, tier: str, vae: Path | None = None) -> Iterator[Export]:
+    """The four networks of the checkpoint in the folder `path`, in the order of `GROUPS`; see `open_checkpoint`.
+
+    All weights' names and shapes are checked before the first one comes; none is held.
+
+    Raises:
+        CheckpointError: it cannot be served, is incomplete or damaged.
+    """
+    yield from exports_of(open_checkpoint(str(path), tier, vae))
+
+
+def exports_of(checkpoint: Checkpoint) -> Iterator[Export]:
+    """As `exports`, of a checkpoint that is open."""
+    models = {component: checkpoint.weights(component) for component in _COMPONENTS[checkpoint.tier]}
+    sizes = widths(checkpoint.config("unet"))
+    for name in GROUPS[checkpoint.tier]:
+        traced = trace(name, checkpoint.skeleton)
+        template = traced.template()
+        network = NETWORKS[name]
+        yield Export(
+            network,
+            template,
+            _Weights(weight_shapes(template), models, traced.own_state),
+            partial(_reference, name, checkpoint.load),
+            {axis: sizes[axis] for axis in network.axes if axis in sizes},
+        )
+
+
+class _Weights(Mapping[str, NDArray[np.generic]]):
+    """A network's weights: the models', behind the models' names, and what it has of its own."""
+
+    def __init__(
+        self,
+        names: Mapping[str, tuple[int, ...]],
+        models: Mapping[str, ModelWeights],
+        own: Mapping[str, NDArray[np.generic]],
+    ) -> None:
+        self._names = names
+        self._models = models
+        self._own = own
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        if name in self._own:
+            return self._own[name]
+        component, _, key = name.partition(".")
+        return self._models[component][key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _reference(network: str, load: Load) -> Run:
+    traced = trace(network, load)
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        with torch.no_grad():
+            given = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in traced.inputs]
+            found = traced.module(*given)
+        tensors = [found] if isinstance(found, torch.Tensor) else found
+        return {name: tensor.numpy() for name, tensor in zip(traced.outputs, tensors, strict=True)}
+
+    return run
 
 
 def _folder(name: str) -> Path:
@@ -133,62 +187,4 @@ def _folder(name: str) -> Path:
         raise CheckpointError(
             f"{name} could not be fetched from the hub ({type(error).__name__}); check the id and the network, "
             "or give a folder that holds the checkpoint."
-        ) from None
-
-
-def _check_unet(checkpoint: Checkpoint) -> None:
-    channels = checkpoint.config("unet").get("in_channels", 4)
-    if channels != UNET_CHANNELS:
-        raise CheckpointError(
-            f"the UNet of {checkpoint.name} takes {channels} channels where inpainting needs {UNET_CHANNELS}; "
-            "use the checkpoint trained for inpainting."
-        )
-
-
-def _check_vae(checkpoint: Checkpoint) -> None:
-    config = checkpoint.config("vae")
-    unknown = [key for key in ("shift_factor", "latents_mean", "latents_std") if config.get(key) is not None]
-    if unknown:
-        raise CheckpointError(
-            f"the VAE of {checkpoint.name} sets {unknown[0]}, which generative fill does not know; "
-            "use a checkpoint with the published VAE."
-        )
-
-
-def _check_schedule(checkpoint: Checkpoint) -> None:
-    config = _read_json(checkpoint.folder / "scheduler" / "scheduler_config.json", checkpoint.name)
-    for key, wanted in SCHEDULE.items():
-        # Older files leave the prediction's type out; it is epsilon then.
-        found = config.get(key, "epsilon" if key == "prediction_type" else None)
-        if found != wanted:
-            raise CheckpointError(
-                f"{checkpoint.name} was trained with {key} {found} where generative fill samples with {wanted}; "
-                "use a checkpoint with the published noise schedule."
-            )
-
-
-def _check_tokenizer(checkpoint: Checkpoint, component: str) -> None:
-    if merges_sha256(_merges(checkpoint.folder / component, checkpoint.name)) != MERGES_SHA256:
-        raise CheckpointError(
-            f"the {component} of {checkpoint.name} does not have CLIP's vocabulary; use a checkpoint whose "
-            "text encoder is CLIP's."
-        )
-
-
-def _merges(folder: Path, name: str) -> Sequence[str]:
-    """The merges of a tokenizer, from merges.txt or, where newer versions wrote no other, tokenizer.json."""
-    if (folder / "merges.txt").is_file():
-        return (folder / "merges.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]
-    merges = _read_json(folder / "tokenizer.json", name)["model"]["merges"]
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
-    except (OSError, ValueError):
-        raise CheckpointError(
-            f"{name} is no complete checkpoint in diffusers' format (cannot read "
-            f"{path.parent.name}/{path.name}); fetch it again."
         ) from None

@@ -20,7 +20,7 @@ from nexus_export.sources import CLIP_VOCABULARY, fetch
 
 def export_tiny(tier: str, folder: Path) -> Iterator[tuple[Path, onnx.ModelProto]]:
     """Each template of a tier, with the path that it is committed under, from the tiny checkpoint in `folder`."""
-    for network in trace_tier(tier, open_checkpoint(str(folder), tier).load):
+    for network in trace_tier(tier, open_checkpoint(str(folder), tier).skeleton):
         path = RECIPES[network.name].weights
         assert isinstance(path, Path)
         yield path, shorten_names(network.template())

@@ -16,7 +16,8 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, UNet
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from nexus_export.diffusion.checkpoint import RANDOM_WEIGHTS, SCHEDULE, UNET_CHANNELS
+from nexus_export.diffusion.checkpoint import RANDOM_WEIGHTS
+from nexus_export.diffusion.checks import SCHEDULE, UNET_CHANNELS
 from nexus_export.diffusion.clip_vocabulary import END, START, merges_text, vocabulary
 from nexus_export.diffusion.modules import TOKENS
 from nexus_export.diffusion.seeded_weights import SCALING_FACTORS, seeded_weights

@@ -1,11 +1,13 @@
 """Trace the networks of a diffusers checkpoint: which there are, their inputs, outputs and dynamic axes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nexus_export.diffusion.modules import (
@@ -17,6 +19,7 @@ from nexus_export.diffusion.modules import (
     VaeDecoder,
     VaeEncoder,
 )
+from nexus_export.networks import GROUPS
 from nexus_export.onnx_graphs.torchscript import export_template
 
 #: Models by their folder's name in a diffusers checkpoint; loaded one network at a time.
@@ -24,6 +27,8 @@ Load = Callable[[str], Any]
 
 # Two rows, not square, divisible by every UNet's factor: no axis can be mistaken for another while tracing.
 _BATCH, _HEIGHT, _WIDTH = 2, 8, 16
+# Height and width before cropping, top and left of the crop, height and width wanted.
+_TIME_IDS = 6
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,13 @@ class Traced:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
 
+    @property
+    def own_state(self) -> dict[str, NDArray[np.generic]]:
+        """What the module itself keeps in its state, beside its models."""
+        own = {name for name, _ in self.module.named_buffers(recurse=False)}
+        state = self.module.state_dict()
+        return {name: state[name].numpy() for name in own & state.keys()}
+
     def template(self) -> onnx.ModelProto:
         """The graph without weights; it waits for those of `module.state_dict()` that it reads."""
         axes = {name: _axes(name) for name in (*self.inputs, *self.outputs)}
@@ -42,18 +54,34 @@ class Traced:
 
 
 def trace_tier(tier: str, load: Load) -> Iterator[Traced]:
-    """The four networks of tier "sdxl" or "sd15", in the order of their sizes, each loaded when it is asked for.
+    """The four networks of tier "sdxl" or "sd15", in the order of `GROUPS`, each loaded when it is asked for."""
+    return (trace(name, load) for name in GROUPS[tier])
 
-    Let go of one before asking for the next: at full size the UNet alone takes 10 GB.
-    """
-    vae = load("vae")
-    image = torch.zeros(_BATCH, _HEIGHT * 8, _WIDTH * 8, 3, dtype=torch.uint8)
-    latent = torch.zeros(_BATCH, vae.config.latent_channels, _HEIGHT, _WIDTH)
-    yield Traced(f"{tier}_vae_encoder", VaeEncoder(vae), {"image": image}, ("latent",))
-    yield Traced(f"{tier}_vae_decoder", VaeDecoder(vae), {"latent": latent}, ("image",))
-    del vae
-    yield _text_encoder(tier, load)
-    yield _unet(tier, load("unet"))
+
+def trace(network: str, load: Load) -> Traced:
+    """The network of this name, "sdxl_unet", around models that `load` gives."""
+    tier, _, part = network.partition("_")
+    match part:
+        case "vae_encoder":
+            image = torch.zeros(_BATCH, _HEIGHT * 8, _WIDTH * 8, 3, dtype=torch.uint8)
+            return Traced(network, VaeEncoder(load("vae")), {"image": image}, ("latent",))
+        case "vae_decoder":
+            vae = load("vae")
+            latent = torch.zeros(_BATCH, vae.config.latent_channels, _HEIGHT, _WIDTH)
+            return Traced(network, VaeDecoder(vae), {"latent": latent}, ("image",))
+        case "text_encoder":
+            return _text_encoder(tier, load)
+        case _:
+            return _unet(tier, load("unet"))
+
+
+def widths(unet: Mapping[str, Any]) -> dict[str, int]:
+    """The widths of a tier's conditions, by the names of their axes, from the UNet's configuration."""
+    sizes = {"context_width": unet["cross_attention_dim"]}
+    if unet.get("addition_embed_type") == "text_time":
+        embedded = _TIME_IDS * unet["addition_time_embed_dim"]
+        sizes["pooled_width"] = unet["projection_class_embeddings_input_dim"] - embedded
+    return sizes
 
 
 def _text_encoder(tier: str, load: Load) -> Traced:
@@ -68,16 +96,15 @@ def _text_encoder(tier: str, load: Load) -> Traced:
 
 
 def _unet(tier: str, unet: Any) -> Traced:
+    sizes = widths(unet.config)
     inputs = {
         "sample": torch.zeros(_BATCH, unet.config.in_channels, _HEIGHT, _WIDTH),
         "timestep": torch.zeros(_BATCH, 1),
-        "context": torch.zeros(_BATCH, TOKENS, unet.config.cross_attention_dim),
+        "context": torch.zeros(_BATCH, TOKENS, sizes["context_width"]),
     }
     if tier == "sdxl":
-        time_ids = torch.zeros(_BATCH, 6)
-        embedded = time_ids.shape[1] * unet.config.addition_time_embed_dim
-        inputs["pooled"] = torch.zeros(_BATCH, unet.config.projection_class_embeddings_input_dim - embedded)
-        inputs["time_ids"] = time_ids
+        inputs["pooled"] = torch.zeros(_BATCH, sizes["pooled_width"])
+        inputs["time_ids"] = torch.zeros(_BATCH, _TIME_IDS)
         return Traced("sdxl_unet", SdxlUnet(unet), inputs, ("noise",))
     return Traced("sd15_unet", Sd15Unet(unet), inputs, ("noise",))
 

@@ -4,6 +4,7 @@ A template is an ONNX model whose weights keep their name, shape and type but ca
 those of the torch module's state dict, so a published checkpoint fills a template by its own key names.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,13 +58,23 @@ def weight_shapes(template: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(tensor.dims) for tensor in template.graph.initializer if _is_empty(tensor)}
 
 
-def check_weights(
+def weight_bytes(template: onnx.ModelProto) -> int:
+    """What the weights will take in the types that their initializers declare."""
+    sizes = (
+        _dtype(tensor).itemsize * math.prod(tensor.dims)
+        for tensor in template.graph.initializer
+        if _is_empty(tensor)
+    )
+    return sum(sizes)
+
+
+def check_names(
     template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]
 ) -> dict[str, tuple[int, ...]]:
-    """Check that `weights` are what `template` waits for, and return `weight_shapes`.
+    """Check that `weights` has the names that `template` waits for, and return `weight_shapes`.
 
     Raises:
-        TemplateError: a weight is missing, surplus or of another shape.
+        TemplateError: a weight is missing or surplus.
     """
     expected = weight_shapes(template)
     missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
@@ -72,13 +83,23 @@ def check_weights(
             f"the weights do not belong to this template: {_some('missing', missing)}, "
             f"{_some('surplus', surplus)}; use the checkpoint that the template was exported for."
         )
-    for name, shape in expected.items():
-        if weights[name].shape != shape:
-            raise TemplateError(
-                f"the weight {name} has the shape {list(weights[name].shape)} where the template wants "
-                f"{list(shape)}; use the checkpoint that the template was exported for."
-            )
     return expected
+
+
+def cast_weight(tensor: onnx.TensorProto, weight: NDArray[np.generic]) -> NDArray[np.generic]:
+    """`weight` in the type that the initializer declares, in C order.
+
+    Raises:
+        TemplateError: it is of another shape.
+    """
+    if weight.shape != tuple(tensor.dims):
+        raise TemplateError(
+            f"the weight {tensor.name} has the shape {list(weight.shape)} where the template wants "
+            f"{list(tensor.dims)}; use the checkpoint that the template was exported for."
+        )
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    cast: NDArray[np.generic] = np.asarray(weight, _dtype(tensor), order="C")
+    return cast
 
 
 def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
@@ -91,15 +112,19 @@ def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) 
     Raises:
         TemplateError: a weight is missing, surplus or of another shape.
     """
-    expected = check_weights(template, weights)
+    expected = check_names(template, weights)
     model = onnx.ModelProto()
     model.CopyFrom(template)
     for tensor in model.graph.initializer:
         if tensor.name in expected:
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            weight = weights[tensor.name].astype(dtype)
+            weight = cast_weight(tensor, weights[tensor.name])
             tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
     return model
+
+
+def _dtype(tensor: onnx.TensorProto) -> np.dtype[np.generic]:
+    dtype: np.dtype[np.generic] = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return dtype
 
 
 def _is_empty(tensor: onnx.TensorProto) -> bool:

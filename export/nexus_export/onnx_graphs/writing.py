@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from nexus_export.errors import BuildError
-from nexus_export.onnx_graphs.template import check_weights, fill
+from nexus_export.onnx_graphs.template import cast_weight, check_names, fill, weight_bytes
 
 #: A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
 INLINE_BYTES = 1 << 30
@@ -19,14 +19,14 @@ INLINE_BYTES = 1 << 30
 _ALIGNMENT = 4096
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path`, making its folder.
 
     Raises:
         BuildError: the disk is full, or the folder cannot be written.
     """
     part = _part(path)
-    with _explaining(path.parent):
+    with explaining_faults(path.parent):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
@@ -44,13 +44,15 @@ def stage_network(
 ) -> None:
     """Write a network beside `path`, for `commit_network` to put in place; see `template.fill` for the weights.
 
+    Of weights that go into a file of their own one is in memory at a time, if `weights` loads them when asked.
+
     Raises:
         BuildError: the disk is full, or the folder cannot be written.
         TemplateError: the weights do not belong to the template.
     """
-    with _explaining(path.parent):
+    with explaining_faults(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if sum(weight.nbytes for weight in weights.values()) <= INLINE_BYTES:
+        if weight_bytes(template) <= INLINE_BYTES:
             model = fill(template, weights)
         else:
             model = _fill_beside(template, weights, _data(path))
@@ -60,12 +62,23 @@ def stage_network(
 
 def commit_network(path: Path) -> None:
     """Put the staged network in place of what was there."""
-    with _explaining(path.parent):
+    with explaining_faults(path.parent):
         if _part(_data(path)).is_file():
             _part(_data(path)).replace(_data(path))
         else:
             _data(path).unlink(missing_ok=True)
         _part(path).replace(path)
+
+
+def move_network(staged: Path, path: Path) -> None:
+    """Put a network that was committed to another folder of the same disk in place of what was at `path`."""
+    with explaining_faults(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _data(staged).is_file():
+            _data(staged).replace(_data(path))
+        else:
+            _data(path).unlink(missing_ok=True)
+        staged.replace(path)
 
 
 def discard_network(path: Path) -> None:
@@ -78,7 +91,7 @@ def _fill_beside(
     template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]], data: Path
 ) -> onnx.ModelProto:
     """Like `template.fill`, with the weights in the file `data`, of which one is in memory at a time."""
-    shapes = check_weights(template, weights)
+    shapes = check_names(template, weights)
     model = onnx.ModelProto()
     model.CopyFrom(template)
     with _part(data).open("wb") as stream:
@@ -87,8 +100,7 @@ def _fill_beside(
                 continue
             stream.seek(-(-stream.tell() // _ALIGNMENT) * _ALIGNMENT)
             offset = stream.tell()
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            length = stream.write(np.ascontiguousarray(weights[tensor.name], dtype).data)
+            length = stream.write(cast_weight(tensor, weights[tensor.name]).data)
             tensor.data_location = TensorProto.EXTERNAL
             for key, value in (("location", data.name), ("offset", offset), ("length", length)):
                 tensor.external_data.add(key=key, value=str(value))
@@ -104,7 +116,8 @@ def _part(path: Path) -> Path:
 
 
 @contextmanager
-def _explaining(folder: Path) -> Iterator[None]:
+def explaining_faults(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses below `folder` into a BuildError."""
     try:
         yield
     except OSError as error:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from nexus_export.diffusion.checkpoint import SCHEDULE
+from nexus_export.diffusion.checks import SCHEDULE
 from nexus_export.training.sdxl_photos import SIDE
 from nexus_export.training.sdxl_tokenizer import END, LENGTH, START, Vocabulary
 
