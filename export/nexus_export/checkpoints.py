@@ -196,7 +196,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 "https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
                 "344c77bbcb158f17dd143070d1e789f38a66c04202311ae3a258ef66667a9ea9",
                 205_669_692,
-                "LaMa's generator as TorchScript, as IOPaint publishes it",
+                "big-lama's generator as TorchScript, as IOPaint publishes it",
             ),
             PublishedCheckpoint(
                 "big-lama-lightning",
@@ -216,7 +216,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                     ),
                 ),
                 "Apache-2.0",
-                "the same weights as training left them, where LaMa's README sends its readers",
+                "big-lama as training left it, from where LaMa's README sends its readers",
             ),
             _single(
                 "u2net",
