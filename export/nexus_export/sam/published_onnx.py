@@ -76,7 +76,7 @@ def _readers(published: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 def _linear(product: onnx.NodeProto, arrays: Weights, readers: dict[str, onnx.NodeProto]) -> str:
     """The name of a linear layer's weight: the Add behind its product reads the bias, which kept its name."""
-    bias = next(name for name in readers[product.output[0]].input if name in arrays)
+    bias: str = next(name for name in readers[product.output[0]].input if name in arrays)
     return bias.removesuffix("bias") + "weight"
 
 
