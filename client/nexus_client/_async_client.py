@@ -54,10 +54,13 @@ class AsyncClient:
         box: Box | None = None,
         *,
         min_area: int | None = None,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Client.segment`."""
-        return await self._run(lambda: _requests.segment(image, points, labels, box, min_area), timeout)
+        return await self._run(
+            lambda: _requests.segment(image, points, labels, box, min_area, model), timeout
+        )
 
     async def cleanup(
         self, image: ImageInput, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None
@@ -74,18 +77,24 @@ class AsyncClient:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> SmartRemoval:
         """See `Client.smart_remove`."""
         return await self._run(
-            lambda: _requests.smart_remove(image, points, labels, box, rough_mask, dilate), timeout
+            lambda: _requests.smart_remove(image, points, labels, box, rough_mask, dilate, model), timeout
         )
 
     async def remove_background(
-        self, image: ImageInput, *, background: str = "white", timeout: float | None = None
+        self,
+        image: ImageInput,
+        *,
+        background: str = "white",
+        model: str = "u2net",
+        timeout: float | None = None,
     ) -> Image.Image:
         """See `Client.remove_background`."""
-        return await self._run(lambda: _requests.remove_background(image, background), timeout)
+        return await self._run(lambda: _requests.remove_background(image, background, model), timeout)
 
     async def generative_fill(
         self,

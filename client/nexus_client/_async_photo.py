@@ -35,11 +35,12 @@ class AsyncPhoto:
         box: Box | None = None,
         *,
         min_area: int | None = None,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Client.segment`."""
         return await self._client.segment(
-            self.encoded, points, labels, box, min_area=min_area, timeout=timeout
+            self.encoded, points, labels, box, min_area=min_area, model=model, timeout=timeout
         )
 
     async def cleanup(self, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None) -> Image.Image:
@@ -54,18 +55,21 @@ class AsyncPhoto:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> SmartRemoval:
         """See `Client.smart_remove`."""
         return await self._client.smart_remove(
-            self.encoded, points, labels, box, rough_mask, dilate=dilate, timeout=timeout
+            self.encoded, points, labels, box, rough_mask, dilate=dilate, model=model, timeout=timeout
         )
 
     async def remove_background(
-        self, *, background: str = "white", timeout: float | None = None
+        self, *, background: str = "white", model: str = "u2net", timeout: float | None = None
     ) -> Image.Image:
         """See `Client.remove_background`."""
-        return await self._client.remove_background(self.encoded, background=background, timeout=timeout)
+        return await self._client.remove_background(
+            self.encoded, background=background, model=model, timeout=timeout
+        )
 
     async def generative_fill(
         self,

@@ -64,6 +64,7 @@ class Client:
         box: Box | None = None,
         *,
         min_area: int | None = None,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> Segmentation:
         """Find the object under the clicks, or in the box.
@@ -73,9 +74,9 @@ class Client:
         `points`: clicks (x, y). `labels`: one per point, 1 inside the object and 0 outside it; all 1 unless
         given. `box`: x0, y0, x1, y1 around the object. `min_area`: drop specks and holes of fewer pixels than
         this (of the image scaled to 1024 on its long side); 0 keeps everything; the server's own figure
-        unless given.
+        unless given. `model`: "sam", or "sam2" on a server that has it.
         """
-        return self._run(lambda: _requests.segment(image, points, labels, box, min_area), timeout)
+        return self._run(lambda: _requests.segment(image, points, labels, box, min_area, model), timeout)
 
     def cleanup(
         self, image: ImageInput, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None
@@ -98,6 +99,7 @@ class Client:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> SmartRemoval:
         """Find an object and fill its place, in one call: `segment`, then `cleanup`.
@@ -108,19 +110,25 @@ class Client:
         `cleanup`.
         """
         return self._run(
-            lambda: _requests.smart_remove(image, points, labels, box, rough_mask, dilate), timeout
+            lambda: _requests.smart_remove(image, points, labels, box, rough_mask, dilate, model), timeout
         )
 
     def remove_background(
-        self, image: ImageInput, *, background: str = "white", timeout: float | None = None
+        self,
+        image: ImageInput,
+        *,
+        background: str = "white",
+        model: str = "u2net",
+        timeout: float | None = None,
     ) -> Image.Image:
         """Keep the subject; return RGBA when `background` is "transparent", else RGB on that colour.
 
         Usage: `client.remove_background("portrait.jpg", background="transparent")`
 
-        `background`: "transparent", a CSS colour name, or #rrggbb.
+        `background`: "transparent", a CSS colour name, or #rrggbb. `model`: "u2net", or "isnet" for finer outlines on
+        a server that has it.
         """
-        return self._run(lambda: _requests.remove_background(image, background), timeout)
+        return self._run(lambda: _requests.remove_background(image, background, model), timeout)
 
     def generative_fill(
         self,

@@ -39,10 +39,13 @@ class Photo:
         box: Box | None = None,
         *,
         min_area: int | None = None,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Client.segment`."""
-        return self._client.segment(self.encoded, points, labels, box, min_area=min_area, timeout=timeout)
+        return self._client.segment(
+            self.encoded, points, labels, box, min_area=min_area, model=model, timeout=timeout
+        )
 
     def cleanup(self, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None) -> Image.Image:
         """See `Client.cleanup`."""
@@ -56,16 +59,21 @@ class Photo:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
+        model: str = "sam",
         timeout: float | None = None,
     ) -> SmartRemoval:
         """See `Client.smart_remove`."""
         return self._client.smart_remove(
-            self.encoded, points, labels, box, rough_mask, dilate=dilate, timeout=timeout
+            self.encoded, points, labels, box, rough_mask, dilate=dilate, model=model, timeout=timeout
         )
 
-    def remove_background(self, *, background: str = "white", timeout: float | None = None) -> Image.Image:
+    def remove_background(
+        self, *, background: str = "white", model: str = "u2net", timeout: float | None = None
+    ) -> Image.Image:
         """See `Client.remove_background`."""
-        return self._client.remove_background(self.encoded, background=background, timeout=timeout)
+        return self._client.remove_background(
+            self.encoded, background=background, model=model, timeout=timeout
+        )
 
     def generative_fill(
         self,

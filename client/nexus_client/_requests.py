@@ -52,11 +52,21 @@ class Request(Generic[T]):
 
 
 def segment(
-    image: ImageInput, points: Points | None, labels: Labels | None, box: Box | None, min_area: int | None
+    image: ImageInput,
+    points: Points | None,
+    labels: Labels | None,
+    box: Box | None,
+    min_area: int | None,
+    model: str,
 ) -> Request[Segmentation]:
     """Find the object under the clicks or in the box."""
     area = SERVER_DEFAULT if min_area is None else _count("min_area", min_area)
-    inputs = {"image": blob(encode_image(image)), **_prompt(points, labels, box), "min_area": int32(area)}
+    inputs = {
+        "image": blob(encode_image(image)),
+        **_prompt(points, labels, box),
+        "min_area": int32(area),
+        "model": _model(model, "sam"),
+    }
     return Request("segment", inputs, _read_segmentation)
 
 
@@ -77,6 +87,7 @@ def smart_remove(
     box: Box | None,
     rough_mask: MaskInput | None,
     dilate: int,
+    model: str,
 ) -> Request[SmartRemoval]:
     """Find the object and fill its place."""
     rough = b"" if rough_mask is None else encode_mask(rough_mask, "rough_mask")
@@ -85,16 +96,27 @@ def smart_remove(
         **_prompt(points, labels, box),
         "rough_mask": blob(rough),
         "dilate": int32(_count("dilate", dilate)),
+        "model": _model(model, "sam"),
     }
     return Request("smart_remove", inputs, _read_removal)
 
 
-def remove_background(image: ImageInput, background: str) -> Request[Image.Image]:
+def remove_background(image: ImageInput, background: str, model: str) -> Request[Image.Image]:
     """Keep the subject, on a colour or on nothing."""
     if not isinstance(background, str):
         raise InvalidInput(f"background must be a string such as 'white', not {type(background).__name__}")
-    inputs = {"image": blob(encode_image(image)), "background": text(background)}
+    inputs = {
+        "image": blob(encode_image(image)),
+        "background": text(background),
+        "model": _model(model, "u2net"),
+    }
     return Request("remove_background", inputs, _read_image)
+
+
+def _model(model: str, usual: str) -> npt.NDArray[Any]:
+    if not isinstance(model, str):
+        raise InvalidInput(f"model must be a string such as {usual!r}, not {type(model).__name__}")
+    return text(model)
 
 
 def _prompt(points: Points | None, labels: Labels | None, box: Box | None) -> dict[str, npt.NDArray[Any]]:

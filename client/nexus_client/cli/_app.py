@@ -22,6 +22,7 @@ from ._options import (
     NegativeOption,
     OutputOption,
     PointOption,
+    SamOption,
     TimeoutOption,
     UrlOption,
     clicks,
@@ -73,6 +74,7 @@ def segment(
             "--min-area", min=0, metavar="N", help="Drop specks and holes under N pixels; 0 keeps all."
         ),
     ] = None,
+    model: SamOption = "sam",
     url: UrlOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -80,7 +82,7 @@ def segment(
     points, labels = clicks(point, negative)
     with session(Connection.of(context, url, timeout)) as client, OutputFile(output) as file:
         start = time.monotonic()
-        found = client.segment(image, points, labels, box, min_area=min_area)
+        found = client.segment(image, points, labels, box, min_area=min_area, model=model)
         file.save_mask(found.mask)
         height, width = found.mask.shape
         report(file, (width, height), start, f"score {found.score:.3f}")
@@ -122,6 +124,7 @@ def smart_remove(
         ),
     ] = None,
     dilate: DilateOption = 3,
+    model: SamOption = "sam",
     mask_output: Annotated[
         Path | None,
         typer.Option(
@@ -141,7 +144,7 @@ def smart_remove(
         OutputFile(mask_output) if mask_output else nullcontext() as mask_file,
     ):
         start = time.monotonic()
-        removal = client.smart_remove(image, points, labels, box, rough_mask, dilate=dilate)
+        removal = client.smart_remove(image, points, labels, box, rough_mask, dilate=dilate, model=model)
         file.save(removal.image)
         if mask_file is not None:
             mask_file.save_mask(removal.mask)
@@ -157,6 +160,10 @@ def remove_background(
         str,
         typer.Option("--background", metavar="COLOUR", help="transparent, a CSS colour name, or #rrggbb."),
     ] = "white",
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="NAME", help="u2net, or isnet for finer outlines if it is built."),
+    ] = "u2net",
     url: UrlOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -167,7 +174,7 @@ def remove_background(
         OutputFile(output, alpha=transparent) as file,
     ):
         start = time.monotonic()
-        result = client.remove_background(image, background=background)
+        result = client.remove_background(image, background=background, model=model)
         file.save(result)
         report(file, result.size, start)
 

@@ -24,7 +24,7 @@ from tests.unit.client.fakes import Nexus
 def test_segment(nexus: Nexus) -> None:
     result = nexus(
         "segment", "photo.png", "--point", "1,2", "--negative", "3,4.5", "--point", "5,6",
-        "--box", "0,1,20,10", "--min-area", "0", "-o", "m.png",
+        "--box", "0,1,20,10", "--min-area", "0", "--model", "sam2", "-o", "m.png",
     )  # fmt: skip
     assert result.exit_code == 0
     assert re.fullmatch(r"m\.png  40x30  \d+ ms  score 0\.875\n", result.stdout)
@@ -33,6 +33,7 @@ def test_segment(nexus: Nexus) -> None:
     assert inputs["labels"].tolist() == [[1, 1, 0]]
     assert inputs["box"].tolist() == [[0, 1, 20, 10]]
     assert inputs["min_area"].tolist() == [[0]]
+    assert inputs["model"].item() == b"sam2"
     assert inputs["image"].item() == Path("photo.png").read_bytes()
     mask = Image.open("m.png")
     assert (mask.mode, mask.size) == ("L", (40, 30))
@@ -63,6 +64,7 @@ def test_smart_remove_with_a_rough_mask(nexus: Nexus) -> None:
     inputs = nexus.mock.calls[0].inputs
     assert inputs["rough_mask"].item() == Path("mask.png").read_bytes()
     assert inputs["dilate"].tolist() == [[9]]
+    assert inputs["model"].item() == b"sam"
     assert nexus.files() == {"out.png"}
 
 
@@ -70,6 +72,12 @@ def test_smart_remove_with_a_rough_mask(nexus: Nexus) -> None:
 def test_remove_background(nexus: Nexus, background: str, mode: str) -> None:
     assert nexus("remove-background", "photo.png", "--background", background, "-o", "out.png").exit_code == 0
     assert Image.open("out.png").mode == mode
+    assert nexus.mock.calls[-1].inputs["model"].item() == b"u2net"
+
+
+def test_remove_background_by_another_model(nexus: Nexus) -> None:
+    assert nexus("remove-background", "photo.png", "--model", "isnet", "-o", "out.png").exit_code == 0
+    assert nexus.mock.calls[-1].inputs["model"].item() == b"isnet"
 
 
 @pytest.mark.parametrize(

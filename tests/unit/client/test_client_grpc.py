@@ -79,9 +79,10 @@ def test_the_tensors_on_the_wire(run: Run, triton: FakeTriton) -> None:
         "labels": ("INT32", [1, 0]),
         "box": ("FP32", [1, 4]),
         "min_area": ("INT32", [1, 1]),
+        "model": ("BYTES", [1, 1]),
     }
     # One content for each tensor, the empty ones too, or the server would read them in the wrong places.
-    assert [len(content) for content in request.raw_input_contents][1:] == [0, 0, 16, 4]
+    assert [len(content) for content in request.raw_input_contents][1:] == [0, 0, 16, 4, 4 + len("sam")]
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,10 @@ def test_every_public_method_has_a_docstring() -> None:
 
 def test_the_twins_send_the_same(mock: MockTransport, async_mock: AsyncMockTransport) -> None:
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
-        ("segment", (IMAGE,), {"points": [(1, 2)], "min_area": 5}),
+        ("segment", (IMAGE,), {"points": [(1, 2)], "min_area": 5, "model": "sam2"}),
         ("cleanup", (IMAGE, IMAGE), {"dilate": 5}),
-        ("smart_remove", (IMAGE,), {"box": (1, 2, 3, 4)}),
-        ("remove_background", (IMAGE,), {"background": "#ff0000"}),
+        ("smart_remove", (IMAGE,), {"box": (1, 2, 3, 4), "model": "sam2"}),
+        ("remove_background", (IMAGE,), {"background": "#ff0000", "model": "isnet"}),
         ("generative_fill", (IMAGE, IMAGE, "a bench"), {"steps": 2, "seed": 7}),
     ]
     with Client(transport=mock) as client:
@@ -150,8 +150,8 @@ def test_a_photo_sends_the_same_bytes_every_time(mock: MockTransport, tmp_path: 
     photo = client.open(path)
     path.write_bytes(b"changed since")
     photo.segment(points=[(1, 2)])
-    photo.segment(points=[(1, 2), (3, 4)], labels=[1, 0], min_area=0)
-    photo.smart_remove(box=(0, 0, 3, 3), dilate=5)
+    photo.segment(points=[(1, 2), (3, 4)], labels=[1, 0], min_area=0, model="sam2")
+    photo.smart_remove(box=(0, 0, 3, 3), dilate=5, model="sam2")
     photo.cleanup(IMAGE)
     photo.remove_background(background="red")
     assert [call.model for call in mock.calls] == [

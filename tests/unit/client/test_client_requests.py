@@ -13,8 +13,8 @@ from tests.unit.client.fakes import MockTransport
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)
 
-SEGMENT = {"image", "points", "labels", "box", "min_area"}
-SMART_REMOVE = {"image", "points", "labels", "box", "rough_mask", "dilate"}
+SEGMENT = {"image", "points", "labels", "box", "min_area", "model"}
+SMART_REMOVE = {"image", "points", "labels", "box", "rough_mask", "dilate", "model"}
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def test_segment_sends_every_input(client: Client, mock: MockTransport) -> None:
     check(inputs["labels"], np.int32, [1, 0])
     check(inputs["box"], np.float32, [0, 1, 20, 10])
     check(inputs["min_area"], np.int32, [0])
+    check(inputs["model"], np.object_, [b"sam"])
 
 
 def test_segment_sends_what_is_absent_as_empty_tensors(client: Client, mock: MockTransport) -> None:
@@ -75,7 +76,7 @@ def test_cleanup_sends_every_input(client: Client, mock: MockTransport) -> None:
 
 def test_smart_remove_sends_every_input(client: Client, mock: MockTransport) -> None:
     client.smart_remove(b"photo", points=[(1, 2)])
-    client.smart_remove(b"photo", rough_mask=b"rough", dilate=7)
+    client.smart_remove(b"photo", rough_mask=b"rough", dilate=7, model="sam2")
     clicked, painted = mock.calls
     assert clicked.model == painted.model == "smart_remove"
     assert set(clicked.inputs) == set(painted.inputs) == SMART_REMOVE
@@ -84,16 +85,20 @@ def test_smart_remove_sends_every_input(client: Client, mock: MockTransport) -> 
     check(clicked.inputs["dilate"], np.int32, [3])
     check(painted.inputs["rough_mask"], np.object_, [b"rough"])
     check(painted.inputs["dilate"], np.int32, [7])
+    check(clicked.inputs["model"], np.object_, [b"sam"])
+    check(painted.inputs["model"], np.object_, [b"sam2"])
     assert painted.inputs["points"].shape == (1, 0, 2)
 
 
 def test_remove_background_sends_every_input(client: Client, mock: MockTransport) -> None:
     client.remove_background(b"photo")
-    client.remove_background(b"photo", background="rosé")
+    client.remove_background(b"photo", background="rosé", model="isnet")
     model, inputs, _ = mock.calls[0]
     assert model == "remove_background"
-    assert set(inputs) == {"image", "background"}
+    assert set(inputs) == {"image", "background", "model"}
     check(inputs["background"], np.object_, [b"white"])
+    check(inputs["model"], np.object_, [b"u2net"])
+    check(mock.calls[1].inputs["model"], np.object_, [b"isnet"])
     check(mock.calls[1].inputs["background"], np.object_, ["rosé".encode()])
 
 
@@ -160,4 +165,6 @@ def test_mistakes_in_the_other_operations(client: Client, mock: MockTransport) -
         client.smart_remove(IMAGE, rough_mask=b"")
     with pytest.raises(InvalidInput, match="background must be a string"):
         client.remove_background(IMAGE, background=(255, 255, 255))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="model must be a string such as 'u2net', not NoneType"):
+        client.remove_background(IMAGE, model=None)  # type: ignore[arg-type]
     assert mock.calls == []
