@@ -141,6 +141,10 @@ def prompt_cases() -> Iterator[Case]:
         "a second point outside": {"points": floats((50, 30), (500, 30))},
         "a box and a point outside": {"box": floats(10, 10, 50, 50), "points": floats((500, 30))},
     }
+    prompts |= {
+        f"model {name!r}": {"points": floats((50, 30)), "model": text(name)}
+        for name in (b"sam3", b"", b"SAM", b"\xff", b"sam2\0")
+    }
     for (name, prompt), model in itertools.product(prompts.items(), ("segment", "smart_remove")):
         yield Case(name, model, {"image": text(photo())} | prompt)
 

@@ -1,0 +1,185 @@
+"""segment and smart_remove with SAM 2 on a real Triton; the weights are random, so its masks are one network's noise."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+import tritonclient.grpc as grpc
+from nexus_client import Client, InvalidInput
+from nexus_server.local import LocalServer
+from PIL import Image
+
+from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions, subset, unique_photo
+
+Bool = npt.NDArray[np.bool_]
+Float32 = npt.NDArray[np.float32]
+
+NETWORKS = ("sam2_encoder", "sam2_decoder")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """segment and smart_remove with their networks, and a narrow SAM 2.1 that the export environment builds."""
+    pipelines = ("segment", "smart_remove")
+    folder = subset(
+        tmp_path_factory.mktemp("sam2") / "models", *pipelines, "sam_encoder", "sam_decoder", "lama"
+    )
+    for network in NETWORKS:
+        (folder / network).mkdir()
+        shutil.copy(MODELS / network / "config.pbtxt", folder / network)
+    command = [str(ROOT / ".venv-export/bin/python"), "-m", "tests.export.narrow_sam2", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sam2_server(repository: Path) -> Iterator[LocalServer]:
+    with LocalServer(repository, ROOT / "build/sam2-server.log") as running:
+        yield running
+
+
+@pytest.fixture
+def sam2(sam2_server: LocalServer) -> Iterator[Client]:
+    with Client(sam2_server.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def sam2_triton(sam2_server: LocalServer) -> Iterator[grpc.InferenceServerClient]:
+    with contextlib.closing(grpc.InferenceServerClient(sam2_server.url)) as connected:
+        yield connected
+
+
+class Predictor:
+    """The two graphs in onnxruntime, used as the published SAM2ImagePredictor does, written independently."""
+
+    def __init__(self, repository: Path) -> None:
+        self._encoder, self._decoder = (
+            onnxruntime.InferenceSession(str(repository / network / "1/model.onnx")) for network in NETWORKS
+        )
+
+    def mask(
+        self,
+        photo: Image.Image,
+        points: list[tuple[float, float]],
+        labels: list[int],
+        box: tuple[float, ...] | None,
+    ) -> tuple[Bool, float]:
+        """Three masks for one click alone, else one; from 256 x 256 to the photo in one bilinear step."""
+        square = np.asarray(photo.resize((1024, 1024), Image.Resampling.BILINEAR))
+        features = [output.name for output in self._encoder.get_outputs()]
+        maps = dict(zip(features, self._encoder.run(None, {"image": square[None]})))
+        # The box's corners come first, and a point that is none last.
+        coordinates = [*(np.reshape(box, (2, 2)).tolist() if box else []), *points]
+        tokens = np.array([*coordinates, (0, 0)], np.float64) / photo.size * 1024
+        feeds: dict[str, Any] = {
+            **maps,
+            "points": tokens[None].astype(np.float32),
+            "labels": np.array([[*((2, 3) if box else ()), *labels, -1]], np.float32),
+            "mask_input": np.zeros((1, 1, 256, 256), np.float32),
+            "has_mask": np.zeros((1, 1), np.float32),
+        }
+        (masks,), (scores,) = self._decoder.run(["masks", "scores"], feeds)
+        share = (masks[0] > 0.05).sum() / max(1, (masks[0] > -0.05).sum())
+        single = len(coordinates) > 1 and share >= 0.98
+        token = 0 if single else 1 + int(scores[1:].argmax())
+        resized = cv2.resize(masks[token], photo.size, interpolation=cv2.INTER_LINEAR)
+        return resized > 0, float(scores[token])
+
+
+class Prompt(NamedTuple):
+    name: str
+    points: list[tuple[float, float]]
+    labels: list[int]
+    box: tuple[float, ...] | None
+
+
+PROMPTS = [
+    Prompt("astronaut.jpg", [(224, 100)], [1], None),
+    Prompt("rocket.jpg", [(325, 200), (325, 300), (20, 20)], [1, 1, 0], None),
+    Prompt("coffee.jpg", [], [], (330, 260, 420, 340)),
+    Prompt("wine.jpg", [(330, 900)], [1], (40, 700, 640, 1260)),
+]
+
+
+@pytest.fixture(scope="module")
+def predictor(repository: Path) -> Predictor:
+    return Predictor(repository)
+
+
+def iou(a: Bool, b: Bool) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt.name)
+def test_equals_the_published_predictor_on_the_same_graphs(
+    sam2: Client, predictor: Predictor, prompt: Prompt
+) -> None:
+    photo = Image.open(PHOTOS / prompt.name).convert("RGB")
+    found = sam2.segment(
+        PHOTOS / prompt.name, prompt.points, prompt.labels, prompt.box, min_area=0, model="sam2"
+    )
+    mask, score = predictor.mask(photo, prompt.points, prompt.labels, prompt.box)
+    assert found.mask.shape == mask.shape == (photo.height, photo.width)
+    # the same sums in another order, and levels of the enlarged photo that are rounded another way
+    assert found.score == pytest.approx(score, abs=1e-4)
+    assert 0.01 < mask.mean() < 0.99
+    # Ours goes through the frame in which specks are dropped, so edges, of which noise is full, may move by a pixel.
+    # A level that was rounded otherwise can do more where logits are all but 0 (0.004 % of the pixels measured).
+    pixels, around = mask.astype(np.uint8), np.ones((3, 3), np.uint8)
+    surely_in, surely_out = cv2.erode(pixels, around) > 0, cv2.dilate(pixels, around) == 0
+    assert ((surely_in & ~found.mask) | (surely_out & found.mask)).mean() < 0.0005
+
+
+def test_second_click_runs_no_encoder(sam2: Client, sam2_triton: grpc.InferenceServerClient) -> None:
+    photo = sam2.open(unique_photo(200))
+    photo.segment([(200, 200)], model="sam2")
+    before = [executions(sam2_triton, network) for network in NETWORKS]
+    photo.segment([(300, 300)], model="sam2")
+    photo.smart_remove(box=(100, 100, 140, 140), model="sam2")
+    encoded, decoded = (executions(sam2_triton, network) for network in NETWORKS)
+    assert (encoded, decoded) == (before[0], before[1] + 2)
+
+
+def test_each_model_answers_for_itself(sam2: Client, sam2_triton: grpc.InferenceServerClient) -> None:
+    """Requests for both at once share the pipeline's batch, and no network."""
+    photo = sam2.open(PHOTOS / "coffee.jpg")
+    first, second = (photo.segment([(240, 160)], min_area=0, model=model) for model in ("sam", "sam2"))
+    assert iou(first.mask, second.mask) < 0.9
+    before = executions(sam2_triton, "sam2_decoder")
+    assert np.array_equal(photo.segment([(240, 160)], min_area=0).mask, first.mask)
+    assert executions(sam2_triton, "sam2_decoder") == before
+
+
+def test_smart_remove_fills_what_sam2_finds(sam2: Client) -> None:
+    photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
+    removal = sam2.smart_remove(photo, box=(90, 5, 430, 511), model="sam2")
+    found = sam2.segment(photo, box=(90, 5, 430, 511), model="sam2")
+    assert removal.score == pytest.approx(found.score, abs=1e-5)
+    assert (removal.mask | ~found.mask).all()
+    same = (np.asarray(removal.image) == np.asarray(photo)).all(-1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    assert same[cv2.dilate(removal.mask.astype(np.uint8), kernel) == 0].all()
+
+
+@pytest.mark.parametrize("operation", ["segment", "smart_remove"])
+def test_where_it_is_not_built_the_answer_says_what_builds_it(client: Client, operation: str) -> None:
+    if any((MODELS / network / "1/model.onnx").exists() for network in NETWORKS):
+        pytest.skip("SAM 2 is built into model_repository")
+    photo = client.open(PHOTOS / "coffee.jpg")
+    with pytest.raises(InvalidInput) as caught:
+        getattr(photo, operation)([(240, 160)], model="sam2")
+    assert str(caught.value) == (
+        "sam2 is not built on this server; run there: nexus-export build sam2 --checkpoint sam2.1_hiera_tiny"
+    )
+    assert getattr(photo, operation)([(240, 160)], model="sam").mask.any()
