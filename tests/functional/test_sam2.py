@@ -1,4 +1,4 @@
-"""segment and smart_remove with SAM 2 on a real Triton; the weights are random, so its masks are one network's noise."""
+"""segment and smart_remove with SAM 2 on a real Triton; its weights are random, and so are its masks."""
 
 from __future__ import annotations
 
