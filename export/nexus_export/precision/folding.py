@@ -5,23 +5,21 @@ Templates keep a checkpoint's weights apart from batch normalisation and from tr
 """
 
 from collections import defaultdict
-from zlib import crc32
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from nexus_export.onnx_graphs.torchscript import OPSET
+# The first opset in which a weight has a scale for every channel.
+_OPSET = 13
 
 Float = NDArray[np.float64]
-_LARGE = 4096  # elements of a constant that are worth a table
 _CONVOLUTIONS = {"Conv": 0, "ConvTranspose": 1}  # and the axis of the weights' output channels
 
 
 def fold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which transposes of weights and batch normalisations behind convolutions are gone, and large
-    constants are tables of what is different in them.
+    """Return a copy in which transposes of weights and batch normalisations behind convolutions are gone.
 
     The weights keep their names; a bias that a convolution did not have is named after its weights. Batch
     normalisation is a scale and a shift per channel: exactly those of the convolution before it, or of each of
@@ -29,8 +27,8 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
-    if next(entry.version for entry in model.opset_import if not entry.domain) < OPSET:
-        folded = version_converter.convert_version(folded, OPSET)
+    if next(entry.version for entry in model.opset_import if not entry.domain) < _OPSET:
+        folded = version_converter.convert_version(folded, _OPSET)
         # The converter writes what shapes it knew at batch 1.
         del folded.graph.value_info[:]
     graph = _Graph(folded.graph)
@@ -39,8 +37,6 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
             _fold_transpose(graph, node)
         elif node.op_type == "BatchNormalization":
             _fold_normalisation(graph, node)
-        elif node.op_type == "Constant":
-            _tabulate(graph, node)
     read = {name for node in folded.graph.node for name in node.input}
     kept = [tensor for tensor in folded.graph.initializer if tensor.name in read]
     del folded.graph.initializer[:]
@@ -111,28 +107,3 @@ def _fold_normalisation(graph: _Graph, node: NodeProto) -> None:
     source.output[0] = node.output[0]
     graph.writer[node.output[0]] = source
     graph.proto.node.remove(node)
-
-
-def _tabulate(graph: _Graph, node: NodeProto) -> None:
-    """Replace a constant [heads, n, n] by a table of its different columns and where each of them stands.
-
-    TinyViT's attention bias depends on how far apart two pixels of a window are (arXiv:2207.10666): the published
-    MobileSAM holds the 196 distances of a window of 14x14 as 196x196 numbers a head, a fifth of the file.
-    """
-    values = numpy_helper.to_array(node.attribute[0].t) if node.attribute[0].name == "value" else np.empty(0)
-    if values.ndim != 3 or values.dtype != np.float32 or values.size < _LARGE:
-        return
-    heads, *places = values.shape
-    table, index = np.unique(values.reshape(heads, -1), axis=1, return_inverse=True)
-    if 2 * (table.size + index.size) > values.size:
-        return
-    name = node.output[0]
-    # Blocks of one window size share the index.
-    index_name = f"places_{crc32(index.tobytes()):08x}"
-    graph.store(f"{name}_table", table)
-    if index_name not in graph.weights:
-        graph.proto.initializer.append(
-            numpy_helper.from_array(index.reshape(places).astype(np.int32), index_name)
-        )
-        graph.weights[index_name] = graph.proto.initializer[-1]
-    node.CopyFrom(helper.make_node("Gather", [f"{name}_table", index_name], [name], axis=1))
