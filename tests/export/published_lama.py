@@ -1,9 +1,12 @@
 """The published big-lama, written down apart from our code: its key names, shapes and arithmetic."""
 
+import sys
+import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 State = dict[str, Tensor]
@@ -115,3 +118,43 @@ def forward(state: State, x: Tensor) -> Tensor:
         weight, bias = state[f"model.{index}.weight"], state[f"model.{index}.bias"]
         x = norm(f"model.{index + 1}", functional.conv_transpose2d(x, weight, bias, 2, 1, output_padding=1))
     return convolve("model.34", x).sigmoid()
+
+
+def write_lightning(state: State, path: Path) -> None:
+    """As training left it: other networks beside the generator, and a class of the training framework."""
+    module = types.ModuleType("pytorch_lightning")
+    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning"})
+    module.ModelCheckpoint = callback  # type: ignore[attr-defined]
+    sys.modules["pytorch_lightning"] = module
+    everything = {f"generator.{name}": tensor for name, tensor in state.items()}
+    everything["discriminator.model0.0.weight"] = torch.zeros(64, 3, 4, 4)
+    everything["loss_resnet_pl.impl.conv1.weight"] = torch.zeros(64, 3, 7, 7)
+    torch.save({"state_dict": everything, "callbacks": {callback: {"best": 1.0}}, "epoch": 3}, path)
+    del sys.modules["pytorch_lightning"]
+
+
+def write_torchscript(state: State, path: Path) -> None:
+    """As IOPaint publishes it."""
+    module = _module_of({f"model.generator.{name}": tensor for name, tensor in state.items()})
+    traced = torch.jit.trace(module, torch.zeros(1))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(path))
+
+
+class _Holder(nn.Module):
+    """A module that only carries tensors, as a TorchScript file's inner modules appear to its reader."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def _module_of(state: dict[str, Tensor]) -> nn.Module:
+    root = _Holder()
+    for name, tensor in state.items():
+        *path, last = name.split(".")
+        module: nn.Module = root
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, _Holder())
+            module = module.get_submodule(part)
+        module.register_buffer(last, tensor)
+    return root

@@ -1,7 +1,5 @@
 """Loading LaMa: the published forms at full size, our compact form, and what is refused."""
 
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -10,40 +8,15 @@ import onnxruntime
 import pytest
 import torch
 from nexus_export.errors import CheckpointError
-from nexus_export.lama.network import (
-    COMPACT_CONFIG,
-    Generator,
-    GeneratorConfig,
-    LamaNetwork,
-    export_onnx,
-    load_checkpoint,
-    read_compact,
-    write_compact,
-)
+from nexus_export.lama.checkpoint import exports, load_checkpoint, read_compact, write_compact
+from nexus_export.lama.generator import Generator, GeneratorConfig
+from nexus_export.lama.network import COMPACT_CONFIG
+from nexus_export.onnx_graphs.template import fill
+from nexus_export.paths import WEIGHTS
 from onnx import helper
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import published_lama
-
-
-class _Holder(nn.Module):
-    """A module that only carries tensors, as a TorchScript file's inner modules appear to its reader."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-def _module_of(state: dict[str, Tensor]) -> nn.Module:
-    root = _Holder()
-    for name, tensor in state.items():
-        *path, last = name.split(".")
-        module: nn.Module = root
-        for part in path:
-            if part not in dict(module.named_children()):
-                module.add_module(part, _Holder())
-            module = module.get_submodule(part)
-        module.register_buffer(last, tensor)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +27,15 @@ def state() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def lightning_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As training left it: other networks beside the generator, and a class of the training framework."""
-    module = types.ModuleType("pytorch_lightning")
-    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning"})
-    module.ModelCheckpoint = callback  # type: ignore[attr-defined]
-    sys.modules["pytorch_lightning"] = module
     path = tmp_path_factory.mktemp("lightning") / "best.ckpt"
-    everything = {f"generator.{name}": tensor for name, tensor in state.items()}
-    everything["discriminator.model0.0.weight"] = torch.zeros(64, 3, 4, 4)
-    everything["loss_resnet_pl.impl.conv1.weight"] = torch.zeros(64, 3, 7, 7)
-    torch.save({"state_dict": everything, "callbacks": {callback: {"best": 1.0}}, "epoch": 3}, path)
-    del sys.modules["pytorch_lightning"]
+    published_lama.write_lightning(state, path)
     return path
 
 
 @pytest.fixture(scope="module")
 def torchscript_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("torchscript") / "big-lama.pt"
-    module = _module_of({f"model.generator.{name}": tensor for name, tensor in state.items()})
-    traced = torch.jit.trace(module, torch.zeros(1))  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, str(path))
+    published_lama.write_torchscript(state, path)
     return path
 
 
@@ -99,12 +62,9 @@ def test_full_size_forward_is_the_published_one(
     assert expected.std() > 0.05
 
 
-def test_full_size_export_keeps_parity(
-    state: dict[str, Tensor], torchscript_file: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "big.onnx"
-    export_onnx(LamaNetwork(load_checkpoint(torchscript_file), pyramid=False), path)
-    model = onnx.load(str(path))
+def test_full_size_export_keeps_parity(state: dict[str, Tensor], torchscript_file: Path) -> None:
+    [export] = exports(torchscript_file)
+    model = fill(export.template, export.weights)
     (rounding,) = (node for node in model.graph.node if node.op_type == "Round")
     model.graph.output.append(helper.make_tensor_value_info(rounding.input[0], onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -112,13 +72,34 @@ def test_full_size_export_keeps_parity(
     image = rng.integers(0, 256, (1, 40, 56, 3), dtype=np.uint8)
     mask = np.zeros((1, 40, 56, 1), np.uint8)
     mask[:, 8:30, 10:40] = 1
-    _, scaled = session.run(None, {"image": image, "mask": mask})
+    filled, scaled = session.run(None, {"image": image, "mask": mask})
     pixels = torch.from_numpy(image * (1 - mask)).permute(0, 3, 1, 2) / 255.0
     with torch.no_grad():
         x = torch.cat([pixels, torch.from_numpy(mask).permute(0, 3, 1, 2).float()], dim=1)
         expected = published_lama.forward(state, x).numpy()
     # The project's bound for this export.
     assert np.abs(scaled / 255.0 - expected).max() < 1e-3
+    # A sum's last digit can turn a rounding.
+    assert (
+        np.abs(filled.astype(int) - export.reference()({"image": image, "mask": mask})["filled"]).max() <= 1
+    )
+
+
+def test_our_own_form_exports_with_its_pyramid() -> None:
+    [export] = exports(WEIGHTS / "lama_compact.safetensors")
+    session = onnxruntime.InferenceSession(
+        fill(export.template, export.weights).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    rng = np.random.default_rng(0)
+    row = {
+        "image": rng.integers(0, 256, (1, 64, 96, 3), dtype=np.uint8),
+        "mask": np.ones((1, 64, 96, 1), np.uint8),
+    }
+    row["mask"][:, :20] = 0
+    [filled] = session.run(None, row)
+    assert np.abs(filled.astype(int) - export.reference()(row)["filled"]).max() <= 1
+    # Random pixels give no edge to carry on, so what is painted stays near their mean; a blanked hole would be dark.
+    assert abs(filled[:, 40:].mean() - 127.5) < 20
 
 
 def test_compact_form_keeps_weights_to_half_precision(tmp_path: Path) -> None:

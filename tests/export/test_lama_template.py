@@ -5,7 +5,8 @@ from pathlib import Path
 import nexus_export
 import onnx
 import pytest
-from nexus_export.lama.network import COMPACT_CONFIG, LamaNetwork, export_template, load_checkpoint
+from nexus_export.lama.checkpoint import load_checkpoint
+from nexus_export.lama.network import COMPACT_CONFIG, LamaNetwork, export_template
 from nexus_export.onnx_graphs.template import fill
 from safetensors.numpy import load_file
 

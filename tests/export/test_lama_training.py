@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from nexus_export.errors import BuildError
-from nexus_export.lama.network import load_checkpoint
+from nexus_export.lama.checkpoint import load_checkpoint
 from nexus_export.training.lama import Trainer, train
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank

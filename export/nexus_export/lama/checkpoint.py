@@ -1,7 +1,7 @@
-"""Reading and writing LaMa weights: the two published forms and our compact one."""
+"""LaMa's weights: the two published forms and our compact one, read, written and exported."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,11 +12,32 @@ from torch import Tensor
 
 from nexus_export.checkpoint_files import check_architecture, read_state
 from nexus_export.errors import CheckpointError
+from nexus_export.export import Export
 from nexus_export.lama.generator import Generator, GeneratorConfig
+from nexus_export.lama.network import LamaNetwork, export_template
+from nexus_export.networks import NETWORKS
+from nexus_export.onnx_graphs.template import weight_shapes
+from nexus_export.runs import torch_run
 
 _CONFIG_KEY = "generator_config"
 _PUBLISHED_PREFIXES = ("model.generator.", "generator.")
 """TorchScript first: its names contain the other prefix."""
+
+
+def exports(path: Path) -> Iterator[Export]:
+    """The network "lama" out of a checkpoint in any of the three forms.
+
+    The reference computes its Fourier transforms by torch.fft, the graph by matrix products.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    generator = load_checkpoint(path)
+    # Our own was trained to correct the pyramid's fill, the published one to fill a blanked hole.
+    module = LamaNetwork(generator, pyramid=generator.config.output == "residual")
+    template, state, network = export_template(module), module.state_dict(), NETWORKS["lama"]
+    weights = {name: state[name].numpy() for name in weight_shapes(template)}
+    yield Export(network, template, weights, lambda: torch_run(module, network))
 
 
 def load_checkpoint(path: Path) -> Generator:

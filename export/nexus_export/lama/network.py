@@ -1,30 +1,14 @@
 """LaMa as a network: UINT8 image and mask in, UINT8 image out, and its export to ONNX."""
 
 import copy
-from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from nexus_export.lama.checkpoint import load_checkpoint, read_compact, write_compact
 from nexus_export.lama.generator import Generator, GeneratorConfig
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs import torchscript
-from nexus_export.onnx_graphs.template import fill
-
-__all__ = [
-    "COMPACT_CONFIG",
-    "Generator",
-    "GeneratorConfig",
-    "LamaNetwork",
-    "complete",
-    "export_onnx",
-    "export_template",
-    "load_checkpoint",
-    "read_compact",
-    "write_compact",
-]
 
 COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
 """The network of our own training: small enough for a laptop's processor."""
@@ -89,13 +73,3 @@ def export_template(network: LamaNetwork) -> onnx.ModelProto:
     axes = {0: "batch", 1: "height", 2: "width"}
     dynamic_axes = dict.fromkeys(("image", "mask", "filled"), axes)
     return torchscript.export_template(network, inputs, ("filled",), dynamic_axes)
-
-
-def export_onnx(network: LamaNetwork, path: Path) -> None:
-    """Write ``network`` with its weights as ONNX; see ``export_template`` for its inputs and outputs."""
-    weights = {
-        name: tensor.detach().cpu().numpy()
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    onnx.save(fill(export_template(network), weights), str(path))

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from nexus_export.errors import BuildError
-from nexus_export.lama.network import COMPACT_CONFIG, Generator, complete, write_compact
+from nexus_export.lama.checkpoint import write_compact
+from nexus_export.lama.generator import Generator
+from nexus_export.lama.network import COMPACT_CONFIG, complete
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
 from nexus_export.training.lama_losses import (

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nexus_export.lama.network import Generator, complete
+from nexus_export.lama.generator import Generator
+from nexus_export.lama.network import complete
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.training.lama_masks import random_mask
 from nexus_export.training.lama_photos import Photo, detailed_crop
