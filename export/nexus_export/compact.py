@@ -1,24 +1,35 @@
 """The default profile: which weights each network gets, and how they become a graph, without torch."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from nexus_export import compact_references as references
 from nexus_export import u2net
+from nexus_export.artifacts import (
+    CHECKPOINT_KEY,
+    FINGERPRINT_KEY,
+    LICENCE_KEY,
+    SOURCE_KEY,
+    precision_of,
+    read_metadata,
+)
+from nexus_export.build import Built, build_networks, offered
 from nexus_export.diffusion import seeded_weights
 from nexus_export.errors import BuildError
-from nexus_export.networks import GROUPS, TIERS, Network, artifact, choose
+from nexus_export.export import Export, Run
+from nexus_export.networks import GROUPS, NETWORKS, TIERS, Network, Precision, artifact, choose
 from nexus_export.onnx_graphs import template, wrapping
-from nexus_export.onnx_graphs.writing import write_file
-from nexus_export.paths import TEMPLATES, WEIGHTS
+from nexus_export.paths import PHOTOS, TEMPLATES, WEIGHTS
 from nexus_export.sam import decoder as sam_decoder
 from nexus_export.sam import encoder as sam_encoder
 from nexus_export.sam import published_onnx
@@ -34,11 +45,10 @@ from nexus_export.sources import (
 
 LAMA_TEMPLATE = TEMPLATES / "lama_compact.onnx"
 LAMA_WEIGHTS = WEIGHTS / "lama_compact.safetensors"
-
-#: The ONNX metadata entry that tells what a network was built from.
-FINGERPRINT_KEY = "nexus_export.fingerprint"
-#: The entry in its place that names the checkpoint, where a network was built from the user's.
-CHECKPOINT_KEY = "nexus_export.checkpoint"
+#: The code whose change may change what comes out at FP16 and INT8.
+PRECISION_CODE = Path(__file__).parent / "precision"
+#: See diffusion.tiny_checkpoint.
+_TINY_WIDTHS = {"sdxl": {"context_width": 80, "pooled_width": 40}, "sd15": {"context_width": 32}}
 
 
 class State(Enum):
@@ -50,14 +60,19 @@ class State(Enum):
     CHECKPOINT = "built"  # from a checkpoint that is the user's own
 
 
+#: A graph and the weights that it waits for, see `Export`.
+Parts = tuple[onnx.ModelProto, Mapping[str, NDArray[np.generic]]]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one network of the default profile comes about."""
 
     name: str
     weights: PinnedFile | Path  # a published file, or one that comes with this package
-    build: Callable[[Path], onnx.ModelProto]  # from the path of the weights
-    modules: tuple[ModuleType, ...]  # whose code decides what `build` gives
+    make: Callable[[Path], Parts]  # from the path of the weights
+    reference: Callable[[Path], Run]  # from the same path
+    modules: tuple[ModuleType, ...]  # whose code decides what `make` gives
     template: Path | None = None
     random: bool = False  # nobody trained the weights; the file that `weights` names is the template
 
@@ -72,64 +87,107 @@ class Recipe:
     def licence(self) -> str:
         return self.weights.licence if isinstance(self.weights, PinnedFile) else "Apache-2.0"
 
-    def fingerprint(self) -> str:
-        """Changes when the weights, the template or the code that builds the network do."""
+    @property
+    def network(self) -> Network:
+        return NETWORKS[self.name]
+
+    def fingerprint(self, precision: Precision) -> str:
+        """Changes when the weights, the template, the code that builds the network or the precision's rules do."""
         own = self.weights if isinstance(self.weights, Path) else None
         modules = [Path(str(module.__file__)) for module in self.modules]
         parts = [sha256_of(path) for path in [*modules, self.template, own] if path is not None]
         if isinstance(self.weights, PinnedFile):
             parts.append(self.weights.sha256)
+        if precision != "fp32":
+            parts += [precision, *(sha256_of(path) for path in sorted(PRECISION_CODE.glob("*.py")))]
+            parts += [*sorted(self.network.fp32_ops), *self.network.int8_keep]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
+    def export(self, cache: Path, report: Report) -> Export:
+        """The network out of its weights, which are fetched if need be.
 
-def _build_sam_encoder(weights: Path) -> onnx.ModelProto:
-    return sam_encoder.build_sam_encoder(onnx.load(str(weights)))
+        Raises:
+            BuildError: the weights are not in this installation.
+            SourceError: the weights could not be fetched.
+        """
+        weights = self.weights
+        if isinstance(weights, PinnedFile):
+            weights = fetch(weights, cache, report)
+        elif not weights.is_file():
+            raise BuildError(
+                f"the weights of {self.name} are not in this installation ({weights.name}); "
+                "take a release that has them, or train them as MODELS.md describes."
+            )
+        graph, arrays = self.make(weights)
+        return Export(self.network, graph, arrays, partial(self.reference, weights), self.widths)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The sizes that the weights fix, by axis."""
+        sizes = _TINY_WIDTHS[self.name.partition("_")[0]] if self.random else {}
+        return {axis: size for axis, size in sizes.items() if axis in self.network.axes}
 
 
-def _build_sam_decoder(weights: Path) -> onnx.ModelProto:
-    return sam_decoder.build_sam_decoder(onnx.load(str(weights)))
+def _make_sam_encoder(weights: Path) -> Parts:
+    published = published_onnx.encoder_weights(onnx.load(str(weights)))
+    return onnx.load(str(sam_encoder.TEMPLATE)), published
 
 
-def _build_u2net(weights: Path) -> onnx.ModelProto:
-    return u2net.build_u2net(onnx.load(str(weights)))
+def _make_sam_decoder(weights: Path) -> Parts:
+    published = published_onnx.decoder_weights(onnx.load(str(weights)))
+    return onnx.load(str(sam_decoder.TEMPLATE)), published
 
 
-def _build_tiny(scaling_factor: float) -> Callable[[Path], onnx.ModelProto]:
-    def build(path: Path) -> onnx.ModelProto:
-        graph = onnx.load(str(path))
-        weights = seeded_weights.seeded_weights(template.weight_shapes(graph))
-        if "scaling_factor" in weights:
-            weights["scaling_factor"] = np.array(scaling_factor, np.float32)
-        return template.fill(graph, weights)
+def _make_u2net(weights: Path) -> Parts:
+    return u2net.build_u2net(onnx.load(str(weights))), {}
 
-    return build
+
+def _make_lama(weights: Path) -> Parts:
+    return onnx.load(str(LAMA_TEMPLATE)), load_file(weights)
+
+
+def _make_tiny(tier: str, path: Path) -> Parts:
+    graph = onnx.load(str(path))
+    weights = seeded_weights.seeded_weights(template.weight_shapes(graph))
+    if "scaling_factor" in weights:
+        weights["scaling_factor"] = np.array(seeded_weights.SCALING_FACTORS[tier], np.float32)
+    return graph, weights
 
 
 def _tiny(tier: str, part: str) -> Recipe:
     # The two tiers' autoencoders are one graph.
     name = f"tiny_{part}.onnx" if part.startswith("vae") else f"tiny_{tier}_{part}.onnx"
-    build = _build_tiny(seeded_weights.SCALING_FACTORS[tier])
-    modules = (seeded_weights, template)
-    return Recipe(f"{tier}_{part}", TEMPLATES / name, build, modules, random=True)
-
-
-def _build_lama(weights: Path) -> onnx.ModelProto:
-    return template.fill(onnx.load(str(LAMA_TEMPLATE)), load_file(weights))
+    return Recipe(
+        f"{tier}_{part}",
+        TEMPLATES / name,
+        partial(_make_tiny, tier),
+        partial(references.tiny, f"{tier}_{part}"),
+        (seeded_weights, template),
+        random=True,
+    )
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("sam_encoder", MOBILE_SAM_ENCODER, _build_sam_encoder, (sam_encoder, wrapping)),
+        Recipe(
+            "sam_encoder",
+            MOBILE_SAM_ENCODER,
+            _make_sam_encoder,
+            references.sam_encoder,
+            (sam_encoder, published_onnx, template),
+            sam_encoder.TEMPLATE,
+        ),
         Recipe(
             "sam_decoder",
             MOBILE_SAM_DECODER,
-            _build_sam_decoder,
+            _make_sam_decoder,
+            references.sam_decoder,
             (sam_decoder, published_onnx, template),
             sam_decoder.TEMPLATE,
         ),
-        Recipe("u2net", U2NETP, _build_u2net, (u2net, wrapping)),
-        Recipe("lama", LAMA_WEIGHTS, _build_lama, (template,), LAMA_TEMPLATE),
+        Recipe("u2net", U2NETP, _make_u2net, references.u2net, (u2net, wrapping)),
+        Recipe("lama", LAMA_WEIGHTS, _make_lama, references.lama, (template,), LAMA_TEMPLATE),
         *(_tiny(tier, name.removeprefix(f"{tier}_")) for tier in TIERS for name in GROUPS[tier]),
     )
 }
@@ -148,10 +206,10 @@ def choose_recipes(names: Iterable[str]) -> list[Recipe]:
     if wanted and "all" not in wanted:
         for network in chosen:
             if network.name not in RECIPES:
-                group = next(group for group, members in GROUPS.items() if network.name in members)
+                owners = (group for group, members in GROUPS.items() if network.name in members)
                 raise BuildError(
                     f"{network.name} comes out of a checkpoint alone; "
-                    f"run: nexus-export build {group} --checkpoint FILE."
+                    f"run: nexus-export build {next(owners, network.name)} --checkpoint FILE."
                 )
     return [RECIPES[network.name] for network in chosen if network.name in RECIPES]
 
@@ -167,45 +225,46 @@ def tiny_facts(tier: str) -> str:
     return (TEMPLATES / f"tiny_{tier}.json").read_text()
 
 
-def state(recipe: Recipe, repository: Path) -> State:
-    """Compare the artifact with what building it now would give."""
+def state(recipe: Recipe, repository: Path, precision: Precision | None = None) -> State:
+    """Compare the artifact with what building it now would give, at `precision` or at the one that it has."""
     path = artifact(recipe.name, repository)
     if not path.is_file():
         return State.MISSING
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
-        return State.STALE
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = read_metadata(path)
     if CHECKPOINT_KEY in metadata:
         return State.CHECKPOINT
-    return State.UP_TO_DATE if metadata.get(FINGERPRINT_KEY) == recipe.fingerprint() else State.STALE
+    wanted = recipe.fingerprint(precision or precision_of(metadata))
+    return State.UP_TO_DATE if metadata.get(FINGERPRINT_KEY) == wanted else State.STALE
 
 
-def build(recipe: Recipe, repository: Path, cache: Path, report: Report) -> Path:
-    """Build the network into `repository` and return the artifact's path.
+def build(
+    recipe: Recipe,
+    repository: Path,
+    cache: Path,
+    report: Report,
+    precision: Precision = "fp32",
+    photos: Path = PHOTOS,
+) -> Built:
+    """Build the network into `repository`; see `build.build_networks`, which measures all but FP32 on `photos`.
 
-    The file appears complete or not at all. `report` is told of each step that takes time.
+    FP32 is what the tests of this package measure: building it needs neither photos nor torch nor onnxruntime.
 
     Raises:
         BuildError: the weights are not in this installation, or the repository cannot be written.
+        QualityError: the network is not good enough at this precision, or there are no photos to tell by.
         SourceError: the weights could not be fetched.
         TemplateError: the weights do not belong to the template.
     """
-    weights = recipe.weights
-    if isinstance(weights, PinnedFile):
-        weights = fetch(weights, cache, report)
-    elif not weights.is_file():
-        raise BuildError(
-            f"the weights of {recipe.name} are not in this installation ({weights.name}); "
-            "take a release that has them, or train them as MODELS.md describes."
-        )
-    report("building")
-    model = recipe.build(weights)
-    onnx.helper.set_model_props(
-        model,
-        {FINGERPRINT_KEY: recipe.fingerprint(), "source": recipe.source, "licence": recipe.licence},
-    )
-    path = artifact(recipe.name, repository)
-    write_file(path, model.SerializeToString())
-    return path
+    precision = offered(recipe.network, precision)
+    exports = [recipe.export(cache, report)]
+    origin = {
+        FINGERPRINT_KEY: recipe.fingerprint(precision),
+        SOURCE_KEY: recipe.source,
+        LICENCE_KEY: recipe.licence,
+    }
+    if precision == "fp32":
+        return build_networks(exports, precision, repository, origin, None, report)[0]
+    from nexus_export.quality.bench import Bench
+
+    bench = Bench(photos, lambda name: RECIPES[name].export(cache, report).reference())
+    return build_networks(exports, precision, repository, origin, bench, report)[0]

@@ -7,3 +7,5 @@ _PACKAGE = Path(__file__).parent
 TEMPLATES = _PACKAGE / "templates"
 #: Weights of our own training.
 WEIGHTS = _PACKAGE / "weights"
+#: Real photos to measure quality on, in a checkout.
+PHOTOS = Path("demo/photos")

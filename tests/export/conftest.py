@@ -35,8 +35,9 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def build(name: str) -> Path:
         path = networks.artifact(name, repository)
-        recipe = compact.RECIPES[name]
-        return path if path.is_file() else compact.build(recipe, repository, CACHE, lambda _: None)
+        if not path.is_file():
+            compact.build(compact.RECIPES[name], repository, CACHE, lambda _: None)
+        return path
 
     return build
 

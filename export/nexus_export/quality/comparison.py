@@ -1,0 +1,76 @@
+"""One row's outputs beside the reference's: the figures, by what a pipeline makes of the outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nexus_export.export import Array
+from nexus_export.networks import Network
+from nexus_export.quality import metrics
+
+#: Arrays by name, with a batch axis of 1.
+Outputs = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How close a row's outputs are to the reference's; `metric` is that of the network's gate.
+
+    PSNR and SSIM are of what the pipeline uses, see `planes`; LaMa's PSNR is of the hole alone.
+    """
+
+    psnr_db: float
+    ssim: float
+    metric: float
+
+
+def fault(reference: Outputs, found: Outputs) -> str | None:
+    """What makes the outputs worthless, in words: numbers that are none, or one number everywhere."""
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            return f"{name} is not finite"
+        if array.size > 1 and np.ptp(array) == 0 and np.ptp(reference[name]) > 0:
+            return f"{name} is flat"
+    return None
+
+
+def largest_difference(reference: Outputs, found: Outputs) -> float:
+    """The largest absolute difference of any output, in its own unit."""
+    return max(metrics.max_abs(reference[name], found[name]) for name in found)
+
+
+def figures(network: Network, row: Outputs, reference: Outputs, found: Outputs) -> Figures:
+    """The figures of one row. Where a network has several outputs, PSNR is the worst one's."""
+    one, other = planes(row, reference), planes(row, found)
+    hole = row["mask"][0].transpose(2, 0, 1) > 0 if network.gate.metric == "hole_psnr_db" else None
+    psnr = metrics.psnr_db(one, other, hole)
+    if network.gate.metric == "psnr_db":
+        psnr = min(metrics.psnr_db(reference[name], found[name]) for name in found)
+    ssim = float(np.mean([metrics.ssim(a, b) for a, b in zip(one, other, strict=True)]))
+    match network.gate.metric:
+        case "mask_iou":
+            return Figures(psnr, ssim, metrics.mask_iou(one > 0.5, other > 0.5))
+        case "alpha_mean_abs":
+            return Figures(psnr, ssim, metrics.mean_abs_levels(one, other))
+        case _:
+            return Figures(psnr, ssim, psnr)
+
+
+def planes(row: Outputs, outputs: Outputs) -> Array:
+    """What a pipeline uses of the outputs, [C, H, W]: the probabilities of the mask that it serves, colours, an
+    alpha, latents, or a prompt's context.
+    """
+    if "masks" in outputs:
+        logits = outputs["masks"][0, served_token(outputs["scores"][0], row["labels"][0])]
+        return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)[None]
+    first: Array = next(iter(outputs.values()))[0]
+    if first.dtype == np.uint8:
+        return np.moveaxis(first, 2, 0)
+    return first if first.ndim == 3 else first[None]
+
+
+def served_token(scores: Array, labels: Array) -> int:
+    """Which of SAM's four masks a pipeline serves: for one click alone the best of the last three, else the first."""
+    alone = bool((labels == 1).sum() == 1 and not np.isin(labels, (0, 2, 3)).any())
+    return 1 + int(scores[1:].argmax()) if alone else 0
