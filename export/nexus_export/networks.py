@@ -71,9 +71,15 @@ _MASK = Gate("mask_iou", {"fp16": 0.99, "int8": 0.95})
 _ALPHA = Gate("alpha_mean_abs", {"fp16": 2.0, "int8": 4.0})
 _FILL = Gate("hole_psnr_db", {"fp16": 45.0, "int8": 35.0})
 _NOISE = Gate("psnr_db", {"fp16": 40.0, "int8": 30.0})
-_TEXT = Gate("psnr_db", {"fp16": 40.0, "int8": 30.0})
+# Not in INT8: a good part of a text encoder is its table of tokens, which is looked up and not multiplied.
+_TEXT = Gate("psnr_db", {"fp16": 40.0})
 _LATENT = Gate("psnr_db", {"fp16": 40.0})
 _PICTURE = Gate("psnr_db", {"fp16": 40.0})
+
+_SAM_ENCODER_KEEP = (
+    "image_encoder.patch_embed.seq.0.c.weight",
+    "image_encoder.neck.2.weight",
+)
 
 _PHOTO_1024 = Tensor("image", "UINT8", (1024, 1024, 3))
 _PHOTO = Tensor("image", "UINT8", ("height", "width", 3))
@@ -139,6 +145,7 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
             16,
             _NOISE,
             {**latent_sides, **widths},
+            int8_keep=("unet.conv_in.weight", "unet.conv_out.weight"),
         ),
         Network(f"{tier}_vae_decoder", (latent,), (_PHOTO,), 4, _PICTURE, {**sides, **latent_sides}, whole),
     )
@@ -148,8 +155,19 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
         network.name: network
         for network in (
-            Network("sam_encoder", (_PHOTO_1024,), (_EMBEDDING,), 8, _MASK),
-            Network("sam_decoder", (_EMBEDDING, *_PROMPTS), _MASKS, 16, _MASK, _POINTS),
+            Network("sam_encoder", (_PHOTO_1024,), (_EMBEDDING,), 8, _MASK, int8_keep=_SAM_ENCODER_KEEP),
+            Network(
+                "sam_decoder",
+                (_EMBEDDING, *_PROMPTS),
+                _MASKS,
+                16,
+                _MASK,
+                _POINTS,
+                int8_keep=(
+                    "prompt_encoder.mask_downscaling.0.weight",
+                    "mask_decoder.iou_prediction_head.layers.2.weight",
+                ),
+            ),
             Network("sam2_encoder", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK),
             Network(
                 "sam2_decoder",
@@ -165,6 +183,9 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 (Tensor("alpha", "FP32", (320, 320)),),
                 8,
                 _ALPHA,
+                # u2netp's first and last, and one of 119 whose largest weight is 4000 times the median: it alone costs
+                # 34 levels of alpha. Its file numbers its weights, and other files number others.
+                int8_keep=("1967", "outconv.weight", "2258"),
             ),
             # The same at a finer scale.
             Network("isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA),
@@ -180,6 +201,8 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 # LaMa's only matrix products are its DFT, whose sums run over the whole picture. Our compact weights do
                 # not need it (71 dB in FP16); nobody has measured the published ones.
                 frozenset({"MatMul"}),
+                # The first, and the last of the compact network and of big-lama; none of the 78 is sensitive.
+                ("generator.model.1.ffc.*", "generator.model.22.weight", "generator.model.34.weight"),
             ),
             *_diffusion("sdxl", 1024),
             *_diffusion("sd15", 512),

@@ -1,0 +1,158 @@
+"""What INT8 saves and costs, network by network: bytes, memory, time on the CPU, and the gate's figure.
+
+    python -m benchmarks.int8 [--models model_repository] [NETWORK ...]
+
+reads FP32 networks (``nexus-export build``) and writes results/int8.json and results/int8.md. FP32 and INT8 run in
+turn in one process, on one thread each, and the processor time of the quickest run counts: other load on the machine
+hardly moves it. Runs in the export environment.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+from nexus_export.export import Array
+from nexus_export.networks import NETWORKS, Network, artifact
+from nexus_export.onnx_graphs.template import shorten_names
+from nexus_export.precision.folding import fold
+from nexus_export.precision.fp16 import to_half
+from nexus_export.precision.int8 import quantize, without
+from nexus_export.precision.qdq import layers
+from nexus_export.quality.photos import Photo, Split, read_photos
+from nexus_export.quality.rows import Upstream, rows
+from nexus_export.quality.verify import measure
+from nexus_export.runs import onnx_run
+from onnx import numpy_helper
+
+RESULTS = Path(__file__).parent / "results"
+#: Networks of the default profile that offer INT8.
+OFFERED = ("sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet")
+RUNS = 5
+
+# Memory that a process gains by loading a network; in one of its own, whose heap nothing else has stretched.
+_MEMORY = """
+import os, sys, onnxruntime
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+before = resident()
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+print(resident() - before)
+"""
+
+
+def memory_bytes(path: Path) -> int:
+    """Resident bytes that loading the file into onnxruntime adds."""
+    found = subprocess.run([sys.executable, "-c", _MEMORY, str(path)], capture_output=True, check=True)
+    return int(found.stdout)
+
+
+def seconds(paths: Sequence[Path], row: Mapping[str, Array]) -> list[float]:
+    """Processor seconds of one run of each file, the quickest of several in turn."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    sessions = [
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in paths
+    ]
+    best = [float("inf")] * len(paths)
+    for _ in range(RUNS):
+        for index, session in enumerate(sessions):
+            started = time.process_time()
+            session.run(None, dict(row))
+            best[index] = min(best[index], time.process_time() - started)
+    return best
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of a file's weights without its graph."""
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(str(path)).graph.initializer)
+
+
+def bench(
+    network: Network, models: Path, photos: Mapping[Split, Sequence[Photo]], folder: Path
+) -> dict[str, Any]:
+    """The figures of one network."""
+    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
+    fp32, fp16, int8 = artifact(network.name, models), folder / "fp16.onnx", folder / "int8.onnx"
+    model = onnx.load(str(fp32))
+    onnx.save(shorten_names(to_half(model, network.fp32_ops)), str(fp16))
+    calibration = list(rows(network, "calibration", photos["calibration"], upstream))
+    quantize(fp32, calibration, network.int8_keep, int8)
+    found = layers(fold(model))
+    quality, _ = measure(network, "int8", int8, photos["test"], upstream)
+    slow, quick = seconds((fp32, int8), calibration[0])
+    sizes = {name: path.stat().st_size for name, path in (("fp32", fp32), ("fp16", fp16), ("int8", int8))}
+    return {
+        "layers": len(found),
+        "layers_int8": len(without(found, network.int8_keep)),
+        "file_bytes": sizes,
+        "size_ratio_to_fp32": round(sizes["int8"] / sizes["fp32"], 3),
+        "size_ratio_to_fp16": round(sizes["int8"] / sizes["fp16"], 3),
+        "weight_ratio_to_fp32": round(weight_bytes(int8) / weight_bytes(fp32), 3),
+        "loaded_bytes": {"fp32": memory_bytes(fp32), "int8": memory_bytes(int8)},
+        "cpu_latency_ratio": round(quick / slow, 2),
+        "metric": network.gate.metric,
+        "value": round(quality.verdict.value, 4),
+        "worst": round(quality.verdict.worst, 4),
+        "bound": quality.verdict.bound,
+        "passed": quality.passed,
+    }
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Markdown: a row a network."""
+    lines = [
+        "# INT8",
+        "",
+        "Written by `python -m benchmarks.int8`. Explicit QDQ: weights INT8, symmetric, a scale an output channel; "
+        "activations UINT8. What stays in floating point is stored in FP16 and computed in FP32. The UNets are tiny "
+        "ones of random weights: of their files a good part is the graph, and their speed is no full-size UNet's.",
+        "",
+        "| network | layers in INT8 | file, MB: FP32, FP16, INT8 | INT8 to FP32 | to FP16 | weights alone "
+        "| loaded, MB: FP32, INT8 | CPU time | gate | mean | worst | bound |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, f in results.items():
+        files = ", ".join(f"{size / 1e6:.1f}" for size in f["file_bytes"].values())
+        loaded = ", ".join(f"{size / 1e6:.0f}" for size in f["loaded_bytes"].values())
+        lines.append(
+            f"| {name} | {f['layers_int8']} of {f['layers']} | {files} | {f['size_ratio_to_fp32']} | "
+            f"{f['size_ratio_to_fp16']} | {f['weight_ratio_to_fp32']} | {loaded} | {f['cpu_latency_ratio']} | "
+            f"{f['metric']} | {f['value']} | {f['worst']} | {f['bound']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write the results, beside those of networks that are not named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
+    parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
+    parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
+    options = parser.parse_args()
+    photos: dict[Split, Sequence[Photo]] = {
+        "calibration": read_photos(options.photos, "calibration"),
+        "test": read_photos(options.photos, "test"),
+    }
+    stored = RESULTS / "int8.json"
+    results = json.loads(stored.read_text()) if stored.is_file() else {}
+    for name in options.networks or OFFERED:
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = bench(NETWORKS[name], options.models, photos, Path(folder))
+        stored.write_text(json.dumps(results, indent=1) + "\n")
+        stored.with_suffix(".md").write_text(page(results))
+        print(name, results[name], flush=True)
+
+
+if __name__ == "__main__":
+    main()
