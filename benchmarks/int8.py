@@ -22,7 +22,6 @@ import onnx
 import onnxruntime
 from nexus_export.export import Array
 from nexus_export.networks import NETWORKS, Network, artifact
-from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.int8 import quantize, without
@@ -83,7 +82,7 @@ def bench(
     upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
     fp32, fp16, int8 = artifact(network.name, models), folder / "fp16.onnx", folder / "int8.onnx"
     model = onnx.load(str(fp32))
-    onnx.save(shorten_names(to_half(model, network.fp32_ops)), str(fp16))
+    onnx.save(to_half(model, network.fp32_ops), str(fp16))
     calibration = list(rows(network, "calibration", photos["calibration"], upstream))
     quantize(fp32, calibration, network.int8_keep, int8)
     found = layers(fold(model))

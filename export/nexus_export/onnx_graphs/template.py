@@ -5,7 +5,9 @@ those of the torch module's state dict, so a published checkpoint fills a templa
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
+from itertools import count
 
 import numpy as np
 import onnx
@@ -43,13 +45,15 @@ def shorten_names(template: onnx.ModelProto) -> onnx.ModelProto:
     model.CopyFrom(template)
     inner = {name for node in model.graph.node for name in node.output}
     inner -= {output.name for output in model.graph.output}
-    numbers: dict[str, str] = {}
+    taken = {tensor.name for tensor in model.graph.initializer}
+    free = (str(number) for number in count() if str(number) not in taken)
+    numbers: defaultdict[str, str] = defaultdict(lambda: next(free))
     for node in model.graph.node:
         node.name = ""
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 if name in inner:
-                    names[index] = numbers.setdefault(name, str(len(numbers)))
+                    names[index] = numbers[name]
     return model
 
 

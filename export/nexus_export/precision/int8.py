@@ -27,10 +27,7 @@ def quantize(model_path: Path, rows: Iterable[Mapping[str, Array]], keep: Sequen
     chosen = without(layers(model), keep)
     ranges = measure_ranges(model, activations(chosen), rows)
     # No engine on a CPU computes in FP16: what is not INT8 is stored in it and computed in FP32.
-    small = to_half(insert(model, ranges, chosen), {ALL_OPS})
-    # Graphs that number their own weights have short names, which ours would meet.
-    numbered = any(tensor.name.isdecimal() for tensor in small.graph.initializer)
-    save(small if numbered else shorten_names(small), out)
+    save(shorten_names(to_half(insert(model, ranges, chosen), {ALL_OPS})), out)
 
 
 def without(found: Iterable[Layer], keep: Sequence[str]) -> list[Layer]:
