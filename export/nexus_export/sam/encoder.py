@@ -1,14 +1,11 @@
 """SAM's image encoder as a network: how it reads pixels, and the default one, MobileSAM's.
 
-The graph is the committed template of TinyViT (`nexus_export.sam.tiny_vit`), filled with the weights of the published
-ONNX export. Its input and output are documented at `nexus_export.sam.image_encoder.SamEncoder`. Needs no torch.
+Its graph is the committed template of TinyViT (`nexus_export.sam.tiny_vit`), which waits for the weights of a published
+checkpoint or ONNX export (`published_onnx.encoder_weights`). Input and output are documented at
+`nexus_export.sam.image_encoder.SamEncoder`. Needs no torch.
 """
 
-import onnx
-
-from nexus_export.onnx_graphs.template import fill
 from nexus_export.paths import TEMPLATES
-from nexus_export.sam.published_onnx import encoder_weights
 
 TEMPLATE = TEMPLATES / "sam_encoder_tiny_vit.onnx"
 
@@ -21,12 +18,3 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 #: The uint8 colour that a letterbox must pad with. SAM pads with zeros after the normalisation, which no uint8 is
 #: exactly; the rounded mean is nearest, less than half a grey level or 0.009 off.
 PADDING_COLOUR = (124, 116, 104)
-
-
-def build_sam_encoder(published: onnx.ModelProto) -> onnx.ModelProto:
-    """Rebuild MobileSAM's encoder from its published ONNX export, with one attention operator a block.
-
-    Raises:
-        TemplateError: the file is not MobileSAM's encoder.
-    """
-    return fill(onnx.load(str(TEMPLATE)), encoder_weights(published))
