@@ -75,7 +75,7 @@ def verify(
     for network in chosen:
         with Progress(network.name) as progress:
             path = artifact(network.name, out)
-            metadata = read_metadata(path)
+            metadata = read_metadata(path) if path.is_file() else {}
             export = exports.of(network, metadata, progress)
             progress.report("measuring")
             precision = precision_of(metadata)
@@ -136,7 +136,7 @@ class _Exports:
 
 def table_of(records: "list[Record]") -> Table:
     """The figures, a network a row; a hundred columns wide."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
     table.add_column("at")
     for title in ("max abs", "PSNR dB", "SSIM", "gate", "worst", "bound", "MB", "size", "time"):
@@ -150,9 +150,9 @@ def table_of(records: "list[Record]") -> Table:
             f"{quality.max_abs:.1e}",
             f"{quality.psnr_db:.1f}",
             f"{quality.ssim:.4f}",
-            f"{verdict.value:.4g}",
-            f"{verdict.worst:.4g}",
-            f"{verdict.bound:.4g}",
+            f"{verdict.value:.3g}",
+            f"{verdict.worst:.3g}",
+            f"{verdict.bound:.3g}",
             f"{speed.bytes / 1e6:.1f}",
             f"{speed.size_ratio:.2f}",
             f"{speed.latency_ratio:.2f}",
