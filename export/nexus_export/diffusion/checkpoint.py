@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from nexus_export.diffusion import skeleton
 from nexus_export.diffusion.checks import check_servable, read_json
 from nexus_export.diffusion.model_files import ModelWeights, open_model
-from nexus_export.diffusion.trace import Load, trace, widths
+from nexus_export.diffusion.trace import trace, widths
 from nexus_export.errors import CheckpointError
-from nexus_export.export import Array, Export, Run
+from nexus_export.export import Export, Run
 from nexus_export.networks import GROUPS, NETWORKS
 from nexus_export.onnx_graphs.template import weight_shapes
+from nexus_export.runs import torch_run
 
 #: The file that tells a checkpoint of random weights from a trained one.
 RANDOM_WEIGHTS = "RANDOM_WEIGHTS"
@@ -66,6 +67,10 @@ class Checkpoint:
             CheckpointError: they are missing, damaged or not its configuration's.
         """
         return open_model(self._folder(component), self.shapes(component), self.name)
+
+    def all_weights(self) -> dict[str, ModelWeights]:
+        """`weights` of every model, so that what is wrong with any is known before the first is written."""
+        return {component: self.weights(component) for component in _COMPONENTS[self.tier]}
 
     def shapes(self, component: str) -> dict[str, tuple[int, ...]]:
         """The shapes of these weights by name, as the configuration has them."""
@@ -115,19 +120,39 @@ def exports(path: Path, tier: str, vae: Path | None = None) -> Iterator[Export]:
 
 def exports_of(checkpoint: Checkpoint) -> Iterator[Export]:
     """As `exports`, of a checkpoint that is open."""
-    models = {component: checkpoint.weights(component) for component in _COMPONENTS[checkpoint.tier]}
+    models = checkpoint.all_weights()
+    return (_export(checkpoint, name, models) for name in GROUPS[checkpoint.tier])
+
+
+def export_of(checkpoint: Checkpoint, network: str) -> Export:
+    """One of the networks alone, "sdxl_unet".
+
+    Raises:
+        CheckpointError: the weights of any are incomplete or damaged.
+    """
+    return _export(checkpoint, network, checkpoint.all_weights())
+
+
+def reference(checkpoint: Checkpoint, network: str) -> Run:
+    """The network of this name in torch, in FP32: 10 GB of SDXL's UNet.
+
+    Raises:
+        CheckpointError: its weights are incomplete or damaged.
+    """
+    return torch_run(trace(network, checkpoint.load).module, NETWORKS[network])
+
+
+def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeights]) -> Export:
+    traced = trace(network, checkpoint.skeleton)
+    template = traced.template()
     sizes = widths(checkpoint.config("unet"))
-    for name in GROUPS[checkpoint.tier]:
-        traced = trace(name, checkpoint.skeleton)
-        template = traced.template()
-        network = NETWORKS[name]
-        yield Export(
-            network,
-            template,
-            _Weights(weight_shapes(template), models, traced.own_state),
-            partial(_reference, name, checkpoint.load),
-            {axis: sizes[axis] for axis in network.axes if axis in sizes},
-        )
+    return Export(
+        NETWORKS[network],
+        template,
+        _Weights(weight_shapes(template), models, traced.own_state),
+        partial(reference, checkpoint, network),
+        {axis: sizes[axis] for axis in NETWORKS[network].axes if axis in sizes},
+    )
 
 
 class _Weights(Mapping[str, NDArray[np.generic]]):
@@ -154,19 +179,6 @@ class _Weights(Mapping[str, NDArray[np.generic]]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _reference(network: str, load: Load) -> Run:
-    traced = trace(network, load)
-
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        with torch.no_grad():
-            given = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in traced.inputs]
-            found = traced.module(*given)
-        tensors = [found] if isinstance(found, torch.Tensor) else found
-        return {name: tensor.numpy() for name, tensor in zip(traced.outputs, tensors, strict=True)}
-
-    return run
 
 
 def _folder(name: str) -> Path:
