@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from nexus_export.checkpoint_files import check_architecture, read_state
 from nexus_export.errors import CheckpointError
-from nexus_export.export import Array, Export, Run
+from nexus_export.export import Export
 from nexus_export.networks import NETWORKS, Network
 from nexus_export.onnx_graphs.template import shorten_names, weight_shapes
 from nexus_export.onnx_graphs.torchscript import export_template
+from nexus_export.runs import torch_run
 from nexus_export.sam2.decoder import Sam2Decoder
 from nexus_export.sam2.encoder import Sam2Encoder
 from nexus_export.sam2.hiera import HieraConfig
@@ -86,7 +87,7 @@ def _export(network: Network, module: nn.Module) -> Export:
     template = _template(network, module)
     state = module.state_dict()
     weights = {name: state[name].numpy() for name in weight_shapes(template)}
-    return Export(network, template, weights, partial(_reference, network, module))
+    return Export(network, template, weights, partial(torch_run, module, network))
 
 
 def _template(network: Network, module: nn.Module) -> onnx.ModelProto:
@@ -106,12 +107,3 @@ def _usual(network: Network, axis: str) -> int:
     sizes = network.axes[axis]
     assert sizes is not None  # SAM 2 has no axis whose size a checkpoint fixes
     return sizes.usual
-
-
-def _reference(network: Network, module: nn.Module) -> Run:
-    def run(rows: Mapping[str, Array]) -> dict[str, Array]:
-        with torch.no_grad():
-            outputs = module(*(torch.from_numpy(rows[tensor.name]) for tensor in network.inputs))
-        return {tensor.name: output.numpy() for tensor, output in zip(network.outputs, outputs)}
-
-    return run
