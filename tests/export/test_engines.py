@@ -1,0 +1,340 @@
+"""Every network compiles for a GPU, without one; what cannot says why; the server trusts no other engine."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from nexus_export import cli, networks
+from nexus_export.compact import RECIPES
+from nexus_export.engines import libraries, manifest
+from nexus_export.engines.artifact import write_engine
+from nexus_export.engines.graph import parseable
+from nexus_export.engines.libraries import Library
+from nexus_export.engines.profile import profile
+from nexus_export.engines.refusals import refusal
+from nexus_export.errors import BuildError
+from nexus_export.export import Array
+from nexus_export.networks import NETWORKS
+from nexus_export.precision.int8 import quantize
+from nexus_export.sources import sha256_of
+from onnx import TensorProto, helper
+
+from tests.export.compiling import at_fp16, put, two_sided
+
+Artifact = Callable[[str], Path]
+ROOT = Path(__file__).parents[2]
+
+#: Networks that keep an FP32 matrix product at FP16: LaMa's DFT, and the attention of the autoencoders, which compute
+#: in FP32 throughout.
+FP32_PRODUCTS = {"lama"} | {name for name in NETWORKS if "_vae_" in name}
+#: For a second architecture these are compiled in tests/full: 5 to 13 seconds of a core each.
+SLOW = {"sam_encoder", "sdxl_unet", "sd15_unet"}
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Library:
+    return libraries.load("rtx")
+
+
+@pytest.fixture(scope="module")
+def half(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A repository that holds the network of this name in FP16, and others."""
+    repository = tmp_path_factory.mktemp("fp16")
+
+    def convert(name: str) -> Path:
+        if not networks.artifact(name, repository).is_file():
+            at_fp16(artifact(name), name, repository)
+        return repository
+
+    return convert
+
+
+@pytest.fixture(scope="module")
+def server_engines() -> ModuleType:
+    """nexus_server.engines, which is not installed where networks are built."""
+    path = ROOT / "server/nexus_server/engines.py"
+    spec = importlib.util.spec_from_file_location("server_engines", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Library, name: str) -> None:
+    """For sm86; its manifest tells all that the server asks for. LaMa at sizes none of which is square."""
+    network = two_sided(name)
+    steps: list[str] = []
+    engine = write_engine(network, half(name), "sm86", rtx, steps.append)
+    found = manifest.read(engine)
+    assert engine.name == "model.rtx"
+    assert (found.network, found.gpu, found.precision) == (name, "sm86", "fp16")
+    assert (found.library, found.library_version) == ("rtx", rtx.version)
+    assert found.engine_bytes == engine.stat().st_size
+    assert found.engine_sha256 == sha256_of(engine)
+    assert found.onnx_sha256 == {"model.onnx": sha256_of(networks.artifact(name, half(name)))}
+    # The whole network is in it: an engine has what the ONNX file has of weights, in one form or another.
+    assert found.engine_bytes > 0.8 * networks.artifact(name, half(name)).stat().st_size
+    assert set(found.profile) == {tensor.name for tensor in network.inputs}
+    assert {shapes.most[0] for shapes in found.profile.values()} == {network.max_batch}
+    assert steps[0] == "reading the graph"
+    assert any("%" in step for step in steps)
+    assert steps[-1] == "writing the engine"
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - FP32_PRODUCTS - SLOW))
+def test_networks_compile_for_a_t4(half: Callable[[str], Path], rtx: Library, name: str) -> None:
+    """sm75, which TensorRT-RTX gives no FP32 matrix product."""
+    engine = write_engine(NETWORKS[name], half(name), "sm75", rtx, lambda _: None)
+    assert manifest.read(engine).gpu == "sm75"
+
+
+@pytest.mark.parametrize("name", ["lama", "sdxl_vae_decoder"])
+def test_what_keeps_an_fp32_product_is_refused_for_a_t4(
+    half: Callable[[str], Path], rtx: Library, name: str
+) -> None:
+    with pytest.raises(BuildError) as refused:
+        write_engine(NETWORKS[name], half(name), "sm75", rtx, lambda _: None)
+    assert str(refused.value) == (
+        f"TensorRT-RTX has no FP32 matrix product for sm75, and {name} keeps one at every precision; serve its "
+        "model.onnx there, or use --backend tensorrt on that GPU."
+    )
+
+
+def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Path) -> None:
+    """U2-Net, whose layers all are INT8; the others are in tests/full. What range they get is of no matter here."""
+    generator = np.random.default_rng(0)
+    rows = [{"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)}]
+    quantize(artifact("u2net"), rows, (), tmp_path / "int8.onnx")
+    put(onnx.load(str(tmp_path / "int8.onnx")), {}, "int8", "u2net", tmp_path)
+    found = manifest.read(write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None))
+    assert found.precision == "int8"
+
+
+@pytest.mark.parametrize("name", ["u2net", "sdxl_vae_encoder", "sdxl_vae_decoder"])
+def test_the_graph_for_the_parser_computes_the_same(artifact: Artifact, name: str) -> None:
+    """To the last bit where only a cast and a transposition have changed places."""
+    model = onnx.load(str(artifact(name)))
+    generator = np.random.default_rng(1)
+    inputs = {
+        "u2net": {"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)},
+        "sdxl_vae_encoder": {"image": generator.integers(0, 256, (1, 64, 96, 3), np.uint8)},
+        "sdxl_vae_decoder": {"latent": generator.standard_normal((1, 4, 8, 12)).astype(np.float32)},
+    }[name]
+    plain = parseable(model)
+    before, after = (_run(graph, inputs) for graph in (model, plain))
+    assert before.dtype == after.dtype
+    # Attention, where there is one, is summed up in another order: a level of 255, a thousandth of a latent.
+    assert np.abs(before.astype(float) - after.astype(float)).max() <= {
+        "u2net": 0,
+        "sdxl_vae_decoder": 1,
+    }.get(name, 1e-3)
+    pictures = {
+        value.name
+        for value in (*plain.graph.input, *plain.graph.output)
+        if value.type.tensor_type.elem_type == TensorProto.UINT8
+    }
+    touching = [node for node in plain.graph.node if pictures.intersection((*node.input, *node.output))]
+    assert {node.op_type for node in touching} == {"Cast"}
+
+
+def test_symmetric_int8_covers_the_range_of_uint8() -> None:
+    """TensorRT's INT8 is as near to FP32 as the ONNX file's, but for the bit that one-sided tensors lose."""
+    model = _quantized(scale=0.02, zero=100)
+    values = np.linspace(-2.0, 3.1, 52, dtype=np.float32)[None]
+    assert np.abs(_run(model, {"x": values}) - values).max() <= 0.02 / 2 + 1e-6
+    plain = parseable(model)
+    # 155 levels of 0.02 above zero are 127 of 0.0244.
+    assert np.abs(_run(plain, {"x": values}) - values).max() <= 0.02 * 155 / 127 / 2 + 1e-6
+    kinds = {tensor.name: tensor.data_type for tensor in plain.graph.initializer}
+    assert {kinds[node.input[2]] for node in plain.graph.node} == {TensorProto.INT8}
+
+
+def test_weights_beside_the_graph_are_found(artifact: Artifact, rtx: Library, tmp_path: Path) -> None:
+    model = onnx.load(str(artifact("u2net")))
+    path = networks.artifact("u2net", tmp_path)
+    path.parent.mkdir(parents=True)
+    onnx.save(model, str(path), save_as_external_data=True, location="model.onnx.data", size_threshold=1024)
+    engine = write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None)
+    assert manifest.read(engine).onnx_sha256.keys() == {"model.onnx", "model.onnx.data"}
+    # 4.3 MB of weights lie there; without them the engine has only its code.
+    assert engine.stat().st_size > path.with_name("model.onnx.data").stat().st_size
+    path.with_name("model.onnx.data").unlink()
+    with pytest.raises(BuildError, match=r"^TensorRT-RTX 1\.7\.1\.116 does not build u2net for sm86 \("):
+        write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None)
+
+
+def test_the_shapes_come_from_the_registry() -> None:
+    unet = profile(NETWORKS["sdxl_unet"], {"context_width": 2048, "pooled_width": 1280})
+    assert unet["sample"] == ((1, 9, 8, 8), (2, 9, 128, 128), (16, 9, 192, 192))
+    assert unet["context"] == ((1, 77, 2048), (2, 77, 2048), (16, 77, 2048))
+    assert profile(NETWORKS["sam_decoder"], {}, max_batch=4)["points"] == ((1, 2, 2), (2, 8, 2), (4, 72, 2))
+    assert profile(NETWORKS["lama"], {}, max_batch=99)["mask"].most == (4, 2048, 2048, 1)
+    with pytest.raises(BuildError, match="does not tell its context_width; build it again"):
+        profile(NETWORKS["sdxl_unet"], {})
+
+
+def test_the_server_reads_the_manifest(
+    half: Callable[[str], Path], rtx: Library, server_engines: ModuleType, tmp_path: Path
+) -> None:
+    """The same engine for this GPU and another, whole and cut short, of this ONNX file and another."""
+    plans = Library("tensorrt", rtx.api, rtx.version, "model.plan")
+    folder = networks.artifact("u2net", tmp_path).parent
+    at_fp16(networks.artifact("u2net", half("u2net")), "u2net", tmp_path)
+    built = write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None, max_batch=4)
+    built.rename(folder / plans.file)
+    manifest.beside(built).rename(manifest.beside(folder / plans.file))
+    node = server_engines.Node(("sm86",), rtx.version)
+    choice = server_engines.choose(folder, node)
+    assert (choice.file, choice.complaint, choice.max_batch_size) == ("model.plan", "", 4)
+    other = server_engines.choose(folder, server_engines.Node(("sm75",), rtx.version))
+    assert (other.file, other.complaint) == ("model.onnx", "is for sm86, this GPU is sm75")
+    onnx_file, content = folder / "model.onnx", (folder / "model.onnx").read_bytes()
+    onnx_file.write_bytes(content + b" ")
+    assert server_engines.choose(folder, node).complaint == "was built from another model.onnx"
+    onnx_file.write_bytes(content)
+    (folder / "model.plan").write_bytes((folder / "model.plan").read_bytes()[:-1])
+    assert "bytes where its manifest says" in server_engines.choose(folder, node).complaint
+
+
+def test_a_network_that_the_parser_does_not_take(rtx: Library, tmp_path: Path) -> None:
+    """The first error is named, in one line without places in TensorRT's source."""
+    shape: list[str | int | None] = ["batch", 320, 320]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Unheard", ["image"], ["alpha"], domain="nobody")],
+            "unknown",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, [*shape, 3])],
+            [helper.make_tensor_value_info("alpha", TensorProto.FLOAT, shape)],
+        ),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("nobody", 1)],
+        ir_version=8,
+    )
+    put(model, {}, "fp32", "u2net", tmp_path)
+    with pytest.raises(
+        BuildError, match=r"does not build u2net for sm86 \(Unheard: .*\); serve its"
+    ) as refused:
+        write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None)
+    assert "\n" not in str(refused.value)
+    assert ".cpp" not in str(refused.value)
+    assert not list(tmp_path.rglob("model.rtx*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "Error Code 2: OutOfMemory (Requested size was 25769803776 bytes.)",
+            "memory ran out while lama was built for sm86; free some, or ask for less with --max-batch.",
+        ),
+        (
+            "Error Code 4: The total weights exceed the limit",
+            "lama is too large for TensorRT-RTX (Error Code 4: The total weights exceed the limit); "
+            "ask for less with --max-batch.",
+        ),
+        (
+            "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check_turing_op_compatibility] "
+            "FP32 GEMM is not supported. In compileGraph at /_src/optimizer/x.cpp:2012)",
+            "TensorRT-RTX has no FP32 matrix product for sm86, and lama is FP32; build it with --precision fp16, or "
+            "serve its model.onnx there.",
+        ),
+    ],
+)
+def test_why_a_network_is_refused_is_one_sentence(rtx: Library, words: str, sentence: str) -> None:
+    assert str(refusal(NETWORKS["lama"], "fp32", rtx, "sm86", [words])) == sentence
+
+
+def test_tensorrt_builds_for_the_gpu_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rtx: Library
+) -> None:
+    library = Library("tensorrt", rtx.api, "10.13.2.6", "model.plan")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        BuildError, match="the GPU at hand, which is none, not sm86; run this on a machine with"
+    ):
+        library.check("sm86")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 8.6\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    library.check("sm86")
+    with pytest.raises(BuildError, match="which is sm86, not sm75"):
+        library.check("sm75")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--gpu", "sm87"), "there is no GPU 'sm87'; choose from sm75, sm80, sm86, sm89, sm90, sm120."),
+        (("--gpu", "sm86", "--backend", "onnx"), "there is no backend 'onnx'; choose from tensorrt, rtx."),
+        (
+            ("--gpu", "sm90", "--backend", "rtx"),
+            "TensorRT-RTX does not build for sm90; use --backend tensorrt on a machine with that GPU.",
+        ),
+        (
+            ("--gpu", "sm86"),
+            "TensorRT is not in this environment; run: pip install 'nexus-export[tensorrt]'",
+        ),
+        (
+            ("u2net", "--gpu", "sm86", "--backend", "rtx", "--out", "empty"),
+            "u2net is not in empty; run: nexus-export build u2net --out empty",
+        ),
+        (
+            ("--gpu", "sm86", "--backend", "rtx", "--out", "empty"),
+            "no network is in empty; run: nexus-export build --out empty",
+        ),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["nexus-export", "engine", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == f"nexus-export: {sentence}"
+
+
+def test_the_command_builds_what_is_there(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_fp16(artifact("sd15_text_encoder"), "sd15_text_encoder", tmp_path)
+    command = ["nexus-export", "engine", "--gpu", "sm89", "--backend", "rtx", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*command, "--max-batch", "2", "--stream-weights"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (None, 0)
+    assert capsys.readouterr().out.startswith("sd15_text_encoder: model.rtx for sm89 built in ")
+    found = manifest.read(networks.artifact("sd15_text_encoder", tmp_path).with_name("model.rtx"))
+    assert found.gpu == "sm89"
+    assert found.profile["input_ids"].most == (2, 77)
+
+
+def _quantized(scale: float, zero: int) -> onnx.ModelProto:
+    constants = [
+        onnx.numpy_helper.from_array(np.array(scale, np.float32), "scale"),
+        onnx.numpy_helper.from_array(np.array(zero, np.uint8), "zero"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 52]) for name in "xy")
+    graph = helper.make_graph(nodes, "quantized", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _run(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Array:
+    options = onnxruntime.SessionOptions()
+    # What is compared is the graphs, not what onnxruntime makes of them.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    result: Array = session.run(None, inputs)[0]
+    return result
