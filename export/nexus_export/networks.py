@@ -76,7 +76,8 @@ _TEXT = Gate("psnr_db", {"fp16": 40.0})
 _LATENT = Gate("psnr_db", {"fp16": 40.0})
 _PICTURE = Gate("psnr_db", {"fp16": 40.0})
 
-# MobileSAM's first and last layer and the 6 most sensitive of its 69: the mean mask IoU is 0.98 with them, 0.95 without.
+# MobileSAM's first and last layer and the 6 most sensitive of 69: mean mask IoU 0.98 with them, 0.95 without. The last
+# one alone is a tenth of the weights, so that the file is 0.303 of FP32's.
 _SAM_ENCODER_KEEP = (
     "image_encoder.neck.2.weight",
     "image_encoder.layers.0.blocks.0.conv?.c.weight",
