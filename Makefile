@@ -41,7 +41,7 @@ test-full: .venv-export/.tests ## run the full-size export tests (24 GB of memor
 lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
-	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
+	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/engines.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
 	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export tests/full
 
 .PHONY: bench
