@@ -53,7 +53,7 @@ bench: .venv/.tests models ## measure on this machine and write benchmarks/resul
 .PHONY: clean
 clean: ## remove environments, built networks and results
 	rm -rf .venv .venv-export build demo/out
-	rm -f model_repository/*/1/model.onnx* model_repository/*/1/*.json model_repository/generative_fill/1/merges.txt
+	rm -f model_repository/*/1/model.onnx* model_repository/*/1/model.plan* model_repository/*/1/model.rtx* model_repository/*/1/*.json model_repository/generative_fill/1/merges.txt
 
 # The environments. Serving and exporting are apart: neither has the other's dependencies.
 
