@@ -196,7 +196,7 @@ RECIPES = {
 def choose_recipes(names: Iterable[str]) -> list[Recipe]:
     """The recipes of the networks that `networks.choose` gives for these names.
 
-    No package holds trained weights of SAM 2 or IS-Net: what stands for everything leaves them out.
+    Of some networks, SAM 2 among them, there are only checkpoints: what stands for everything leaves them out.
 
     Raises:
         BuildError: a name is unknown, or that of networks that only a checkpoint gives.
