@@ -1,0 +1,105 @@
+"""What each precision costs: the default profile's networks at FP32, FP16 and INT8 against their FP32 references.
+
+    python -m benchmarks.quality [NETWORK ...] [--repositories build/quality]
+
+Builds every network at every precision into a repository each, kept for `benchmarks.precisions`, and writes
+results/quality.json, results/quality.md and a sheet a network and precision, results/quality_NETWORK_PRECISION.jpg.
+Where a gate keeps a network out, or a precision is not offered, the page says so. The weights of generative fill are
+random.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from nexus_export.artifacts import read_quality
+from nexus_export.build import offered
+from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of, tiny_facts
+from nexus_export.diffusion.fill_files import write_fill_files
+from nexus_export.errors import QualityError
+from nexus_export.networks import Precision, artifact
+from nexus_export.paths import PHOTOS
+from nexus_export.quality.command import verify
+
+from benchmarks.publish import RESULTS, machine, publish
+
+CACHE = Path("build/cache")
+#: Networks whose sheets are committed: one for each kind of output.
+SHEETS = ("sam_encoder", "u2net", "lama", "sdxl_unet")
+REPOSITORIES = Path("build/quality")
+
+
+def measure(names: list[str], repositories: Path) -> dict[str, dict[str, Any]]:
+    """The figures of each network by precision; {"refused": sentence} where it is not in the repository."""
+    results: dict[str, dict[str, Any]] = {}
+    for precision in get_args(Precision):
+        repository = repositories / precision
+        for recipe in choose_recipes(names):
+            results.setdefault(recipe.name, {})[precision] = _figures(recipe.name, precision, repository)
+        for tier in tiers_of(recipe.network for recipe in choose_recipes(names)):
+            write_fill_files(repository, tier, tiny_facts(tier), CACHE, print)
+    return results
+
+
+def _figures(name: str, precision: Precision, repository: Path) -> dict[str, Any]:
+    recipe = RECIPES[name]
+    if offered(recipe.network, precision) != precision:
+        return {"refused": f"not offered at {precision}"}
+    path = artifact(name, repository)
+    if state(recipe, repository, precision) is not State.UP_TO_DATE:
+        try:
+            build(recipe, repository, CACHE, print, precision, PHOTOS)
+        except QualityError as error:
+            return {"refused": str(error)}
+    if name in SHEETS or read_quality(path) is None:
+        verify([name], None, PHOTOS, REPOSITORIES / "sheets", repository, CACHE)
+    figures = read_quality(path)
+    assert figures is not None
+    del figures["model_sha256"]
+    if name in SHEETS:
+        sheet = f"{name}_{precision}.jpg"
+        (RESULTS / f"quality_{sheet}").write_bytes((REPOSITORIES / "sheets" / sheet).read_bytes())
+    return figures
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row a network and precision."""
+    lines = [
+        "Each network against its FP32 reference on the test photos of demo/photos (figures are means over the rows; "
+        "of `psnr_db` gates the worst row counts). Size and time are shares of the FP32 artifact's; time is a run of a "
+        f"batch of 1 in onnxruntime, {machine()}. The weights of sdxl and sd15 are random. "
+        "Written by benchmarks/quality.py.",
+        "",
+        "| network | at | max abs | PSNR dB | SSIM | gate | bound | MB | size | CPU time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, precisions in results.items():
+        for precision, figures in precisions.items():
+            if "refused" in figures:
+                lines.append(f"| {name} | {precision} | {figures['refused']} | | | | | | | |")
+                continue
+            gate = figures["gate"]
+            lines.append(
+                f"| {name} | {precision} | {figures['max_abs']:.2g} | {figures['psnr_db']:.1f} | {figures['ssim']:.4f} "
+                f"| {gate['metric']} {gate['value']:.4g} | {gate['bound']:.4g} | {figures['bytes'] / 1e6:.1f} "
+                f"| {figures['size_ratio']:.2f} | {figures['cpu_latency_ratio']:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Build, measure, print the table and write the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*")
+    parser.add_argument("--repositories", type=Path, default=REPOSITORIES)
+    options = parser.parse_args()
+    results = measure(options.networks, options.repositories)
+    publish("quality", results, page(results))
+
+
+if __name__ == "__main__":
+    main()
