@@ -43,9 +43,11 @@ def main() -> None:
     parser.add_argument("--of", default="seeded random weights", help="what they were built from, in words")
     options = parser.parse_args()
     path = RESULTS / f"{NAME}.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for artifact in sorted(options.models.glob("*/1/model.onnx")):
-        results[artifact.parents[1].name] = {"of": options.of, **measure(artifact, options.gpu)}
+        found = {"of": options.of, **measure(artifact, options.gpu)}
+        # Read late: minutes have passed, and another network may have been measured beside this one.
+        results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        results[artifact.parents[1].name] = found
         publish(NAME, results, page(results))
 
 
