@@ -2,28 +2,23 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from nexus_export import cli, networks
 from nexus_export.compact import RECIPES
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
-from nexus_export.engines.graph import parseable
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import profile
-from nexus_export.engines.refusals import refusal
 from nexus_export.errors import BuildError
-from nexus_export.export import Array
 from nexus_export.networks import NETWORKS
 from nexus_export.precision.int8 import quantize
 from nexus_export.sources import sha256_of
-from onnx import TensorProto, helper
 
 from tests.export.compiling import at_fp16, put, two_sided
 
@@ -119,45 +114,6 @@ def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Pa
     assert found.precision == "int8"
 
 
-@pytest.mark.parametrize("name", ["u2net", "sdxl_vae_encoder", "sdxl_vae_decoder"])
-def test_the_graph_for_the_parser_computes_the_same(artifact: Artifact, name: str) -> None:
-    """To the last bit where only a cast and a transposition have changed places."""
-    model = onnx.load(str(artifact(name)))
-    generator = np.random.default_rng(1)
-    inputs = {
-        "u2net": {"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)},
-        "sdxl_vae_encoder": {"image": generator.integers(0, 256, (1, 64, 96, 3), np.uint8)},
-        "sdxl_vae_decoder": {"latent": generator.standard_normal((1, 4, 8, 12)).astype(np.float32)},
-    }[name]
-    plain = parseable(model)
-    before, after = (_run(graph, inputs) for graph in (model, plain))
-    assert before.dtype == after.dtype
-    # Attention, where there is one, is summed up in another order: a level of 255, a thousandth of a latent.
-    assert np.abs(before.astype(float) - after.astype(float)).max() <= {
-        "u2net": 0,
-        "sdxl_vae_decoder": 1,
-    }.get(name, 1e-3)
-    pictures = {
-        value.name
-        for value in (*plain.graph.input, *plain.graph.output)
-        if value.type.tensor_type.elem_type == TensorProto.UINT8
-    }
-    touching = [node for node in plain.graph.node if pictures.intersection((*node.input, *node.output))]
-    assert {node.op_type for node in touching} == {"Cast"}
-
-
-def test_symmetric_int8_covers_the_range_of_uint8() -> None:
-    """TensorRT's INT8 is as near to FP32 as the ONNX file's, but for the bit that one-sided tensors lose."""
-    model = _quantized(scale=0.02, zero=100)
-    values = np.linspace(-2.0, 3.1, 52, dtype=np.float32)[None]
-    assert np.abs(_run(model, {"x": values}) - values).max() <= 0.02 / 2 + 1e-6
-    plain = parseable(model)
-    # 155 levels of 0.02 above zero are 127 of 0.0244.
-    assert np.abs(_run(plain, {"x": values}) - values).max() <= 0.02 * 155 / 127 / 2 + 1e-6
-    kinds = {tensor.name: tensor.data_type for tensor in plain.graph.initializer}
-    assert {kinds[node.input[2]] for node in plain.graph.node} == {TensorProto.INT8}
-
-
 def test_weights_beside_the_graph_are_found(artifact: Artifact, rtx: Library, tmp_path: Path) -> None:
     model = onnx.load(str(artifact("u2net")))
     path = networks.artifact("u2net", tmp_path)
@@ -205,101 +161,6 @@ def test_the_server_reads_the_manifest(
     assert "bytes where its manifest says" in server_engines.choose(folder, node).complaint
 
 
-def test_a_network_that_the_parser_does_not_take(rtx: Library, tmp_path: Path) -> None:
-    """The first error is named, in one line without places in TensorRT's source."""
-    shape: list[str | int | None] = ["batch", 320, 320]
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Unheard", ["image"], ["alpha"], domain="nobody")],
-            "unknown",
-            [helper.make_tensor_value_info("image", TensorProto.UINT8, [*shape, 3])],
-            [helper.make_tensor_value_info("alpha", TensorProto.FLOAT, shape)],
-        ),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("nobody", 1)],
-        ir_version=8,
-    )
-    put(model, {}, "fp32", "u2net", tmp_path)
-    with pytest.raises(
-        BuildError, match=r"does not build u2net for sm86 \(Unheard: .*\); serve its"
-    ) as refused:
-        write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None)
-    assert "\n" not in str(refused.value)
-    assert ".cpp" not in str(refused.value)
-    assert not list(tmp_path.rglob("model.rtx*"))
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (
-            "Error Code 2: OutOfMemory (Requested size was 25769803776 bytes.)",
-            "memory ran out while lama was built for sm86; free some, or ask for less with --max-batch.",
-        ),
-        (
-            "Error Code 4: The total weights exceed the limit",
-            "lama is too large for TensorRT-RTX (Error Code 4: The total weights exceed the limit); "
-            "ask for less with --max-batch.",
-        ),
-        (
-            "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check_turing_op_compatibility] "
-            "FP32 GEMM is not supported. In compileGraph at /_src/optimizer/x.cpp:2012)",
-            "TensorRT-RTX has no FP32 matrix product for sm86, and lama is FP32; build it with --precision fp16, or "
-            "serve its model.onnx there.",
-        ),
-    ],
-)
-def test_why_a_network_is_refused_is_one_sentence(rtx: Library, words: str, sentence: str) -> None:
-    assert str(refusal(NETWORKS["lama"], "fp32", rtx, "sm86", [words])) == sentence
-
-
-def test_tensorrt_builds_for_the_gpu_at_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rtx: Library
-) -> None:
-    library = Library("tensorrt", rtx.api, "10.13.2.6", "model.plan")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        BuildError, match="the GPU at hand, which is none, not sm86; run this on a machine with"
-    ):
-        library.check("sm86")
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 8.6\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    library.check("sm86")
-    with pytest.raises(BuildError, match="which is sm86, not sm75"):
-        library.check("sm75")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("--gpu", "sm87"), "there is no GPU 'sm87'; choose from sm75, sm80, sm86, sm89, sm90, sm120."),
-        (("--gpu", "sm86", "--backend", "onnx"), "there is no backend 'onnx'; choose from tensorrt, rtx."),
-        (
-            ("--gpu", "sm90", "--backend", "rtx"),
-            "TensorRT-RTX does not build for sm90; use --backend tensorrt on a machine with that GPU.",
-        ),
-        (
-            ("--gpu", "sm86"),
-            "TensorRT is not in this environment; run: pip install 'nexus-export[tensorrt]'",
-        ),
-        (
-            ("u2net", "--gpu", "sm86", "--backend", "rtx", "--out", "empty"),
-            "u2net is not in empty; run: nexus-export build u2net --out empty",
-        ),
-        (
-            ("--gpu", "sm86", "--backend", "rtx", "--out", "empty"),
-            "no network is in empty; run: nexus-export build --out empty",
-        ),
-    ],
-)
-def test_the_command_says_what_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
-) -> None:
-    monkeypatch.setattr("sys.argv", ["nexus-export", "engine", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == f"nexus-export: {sentence}"
-
-
 def test_the_command_builds_what_is_there(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,28 +174,3 @@ def test_the_command_builds_what_is_there(
     found = manifest.read(networks.artifact("sd15_text_encoder", tmp_path).with_name("model.rtx"))
     assert found.gpu == "sm89"
     assert found.profile["input_ids"].most == (2, 77)
-
-
-def _quantized(scale: float, zero: int) -> onnx.ModelProto:
-    constants = [
-        onnx.numpy_helper.from_array(np.array(scale, np.float32), "scale"),
-        onnx.numpy_helper.from_array(np.array(zero, np.uint8), "zero"),
-    ]
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
-    ]
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 52]) for name in "xy")
-    graph = helper.make_graph(nodes, "quantized", [x], [y], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def _run(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Array:
-    options = onnxruntime.SessionOptions()
-    # What is compared is the graphs, not what onnxruntime makes of them.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    result: Array = session.run(None, inputs)[0]
-    return result

@@ -8,6 +8,7 @@ import typer
 
 from nexus_export.engines.artifact import write_engine
 from nexus_export.engines.libraries import ARCHITECTURES, BACKENDS, load
+from nexus_export.engines.profile import USUAL_BATCH
 from nexus_export.errors import BuildError
 from nexus_export.networks import artifact, choose
 from nexus_export.progress import Progress
