@@ -30,7 +30,7 @@ from .exceptions import (
     Unavailable,
 )
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "PIPELINES",

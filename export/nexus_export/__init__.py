@@ -13,7 +13,7 @@ from nexus_export.errors import (
     TemplateError,
 )
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "BuildError",
