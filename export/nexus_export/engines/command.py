@@ -37,7 +37,7 @@ def engine_command(
     max_batch: Annotated[
         int | None,
         typer.Option(
-            min=1, help="At most so many rows at once, for less memory; default: the network's own."
+            min=USUAL_BATCH, help="At most so many rows at once, for less memory; default: the network's own."
         ),
     ] = None,
     stream_weights: Annotated[
