@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nexus_export.artifacts import QUALITY_FILE, file_bytes, metadata_of
 from nexus_export.errors import QualityError
 from nexus_export.export import Export
-from nexus_export.networks import Network, Precision, artifact
+from nexus_export.networks import Network, Precision, Processor, artifact
 from nexus_export.onnx_graphs.writing import (
     commit_network,
     explaining_faults,
@@ -51,8 +51,12 @@ class _Staged:
     fp32: Path  # its FP32 form; at FP32 the same file
 
 
-def offered(network: Network, precision: Precision) -> Precision:
-    """`precision`, or the next higher one that the network's gate has a bound for."""
+def offered(network: Network, precision: Precision, processor: Processor = "cpu") -> Precision:
+    """`precision`, or the next higher one that the network's gate has a bound for; on a CPU, INT8 only where it is
+    quicker than FP32.
+    """
+    if precision == "int8" and processor == "cpu" and not network.int8_on_cpu:
+        precision = _NEXT[precision]
     while precision != "fp32" and precision not in network.gate.bounds:
         precision = _NEXT[precision]
     return precision
@@ -66,6 +70,7 @@ def build_networks(
     bench: "Bench | None",
     report: Report,
     finish: Callable[[], None] = lambda: None,
+    processor: Processor = "cpu",
 ) -> list[Built]:
     """Write each export's network at `precision`, measure it, and put all of them in place.
 
@@ -77,6 +82,7 @@ def build_networks(
         bench: None measures nothing, which FP32 alone allows.
         report: is told of each step that takes time.
         finish: called when all is well, before the networks are put in place.
+        processor: what the networks are to run on, see `offered`.
 
     Raises:
         BuildError: the repository cannot be written.
@@ -88,7 +94,8 @@ def build_networks(
         for export in exports:
             if bench is not None:
                 bench.add(export)
-            staged.append(_stage(export, offered(export.network, precision), folder, origin, bench, report))
+            chosen = offered(export.network, precision, processor)
+            staged.append(_stage(export, chosen, folder, origin, bench, report))
         records: list[Record | None] = [None] * len(staged)
         if bench is not None:
             for index, item in enumerate(staged):
@@ -138,14 +145,11 @@ def _stage(
 def _stage_int8(export: Export, fp32: Path, metadata: Mapping[str, str], path: Path, bench: "Bench") -> None:
     import onnx
 
-    from nexus_export.precision.fp16 import to_half
     from nexus_export.precision.int8 import quantize
 
     quantized = fp32.with_name("int8.onnx")
     quantize(fp32, bench.calibration(export.network), export.network.int8_keep, quantized)
-    # What is left in floating point is halved too.
-    model = to_half(onnx.load(str(quantized)), export.network.fp32_ops)
-    stage_network(model, {}, metadata, path)
+    stage_network(onnx.load(str(quantized)), {}, metadata, path)
     commit_network(path)
 
 

@@ -11,7 +11,7 @@ from nexus_export.checkpoint_cache import locate
 from nexus_export.checkpoints import CHECKPOINTS
 from nexus_export.errors import BuildError
 from nexus_export.export import Export
-from nexus_export.networks import GROUPS, NETWORKS, TIERS, Precision
+from nexus_export.networks import GROUPS, NETWORKS, TIERS, Precision, Processor
 from nexus_export.quality.bench import Bench
 from nexus_export.sources import Report
 
@@ -35,6 +35,7 @@ def build_checkpoint(
     cache: Path,
     photos: Path,
     report: Report,
+    processor: Processor = "cpu",
 ) -> list[Built]:
     """Build the networks of `family`, one of `FAMILIES`, and put them in place together; see `build.build_networks`.
 
@@ -51,7 +52,7 @@ def build_checkpoint(
     report("opening the checkpoint")
     opened = open_family(family, path, repository, cache, report)
     return build_networks(
-        opened.exports, precision, repository, origin_of(name, path), bench, report, opened.finish
+        opened.exports, precision, repository, origin_of(name, path), bench, report, opened.finish, processor
     )
 
 
@@ -102,7 +103,7 @@ def exports_of_family(family: str, path: Path) -> Iterator[Export]:
 
 
 def _open_tier(tier: str, path: Path, repository: Path, cache: Path, report: Report) -> Opened:
-    from nexus_export.diffusion.build import tier_facts
+    from nexus_export.diffusion.facts import tier_facts
     from nexus_export.diffusion.checkpoint import exports_of, open_checkpoint
     from nexus_export.diffusion.fill_files import write_fill_files
 

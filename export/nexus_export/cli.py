@@ -16,6 +16,7 @@ from nexus_export.cli_options import (
     Photos,
     needing_extras,
     parse_precision,
+    parse_processor,
 )
 from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of, tiny_facts
 from nexus_export.diffusion.clip_vocabulary import read_published
@@ -24,7 +25,7 @@ from nexus_export.engines.command import engine_command
 from nexus_export.errors import BuildError, ExportError
 from nexus_export.fetching import fetch_command
 from nexus_export.listing import list_command
-from nexus_export.networks import TIERS, Precision, artifact, choose
+from nexus_export.networks import TIERS, Precision, Processor, artifact, choose
 from nexus_export.paths import PHOTOS
 from nexus_export.progress import Progress
 from nexus_export.quality.command import verify_command
@@ -51,6 +52,14 @@ def build_command(
     precision: Annotated[
         str, typer.Option(metavar="fp32|fp16|int8", help="What the networks compute in.")
     ] = "fp32",
+    processor: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="cpu|gpu",
+            help="What they run on: a CPU gets INT8 only where it was measured quicker than FP32, else FP16.",
+        ),
+    ] = "cpu",
     photos: Photos = PHOTOS,
     out: Out = REPOSITORY,
     cache: Cache = CACHE,
@@ -60,12 +69,12 @@ def build_command(
     What is built from a checkpoint, or at a lower precision, is measured on photos first; what is not good enough does
     not replace what is there.
     """
-    chosen = parse_precision(precision)
+    chosen, runs_on = parse_precision(precision), parse_processor(processor)
     with needing_extras():
         if checkpoint is not None:
-            _build_checkpoint(networks or [], checkpoint, chosen, photos, out, cache)
+            _build_checkpoint(networks or [], checkpoint, chosen, runs_on, photos, out, cache)
         else:
-            _build_default(networks or [], chosen, photos, out, cache)
+            _build_default(networks or [], chosen, runs_on, photos, out, cache)
 
 
 app.command("verify")(verify_command)
@@ -92,12 +101,14 @@ def make_tiny_command(
     print(f"{folder}: a tiny {tier} checkpoint of random weights")
 
 
-def _build_default(names: list[str], precision: Precision, photos: Path, out: Path, cache: Path) -> None:
+def _build_default(
+    names: list[str], precision: Precision, processor: Processor, photos: Path, out: Path, cache: Path
+) -> None:
     from nexus_export.build import offered
 
     recipes = choose_recipes(names)
     for recipe in recipes:
-        found = state(recipe, out, offered(recipe.network, precision))
+        found = state(recipe, out, offered(recipe.network, precision, processor))
         if found is State.UP_TO_DATE:
             print(f"{recipe.name}: up to date")
         elif found is State.CHECKPOINT:
@@ -107,7 +118,7 @@ def _build_default(names: list[str], precision: Precision, photos: Path, out: Pa
         else:
             started = time.monotonic()
             with Progress(recipe.name) as progress:
-                built = build(recipe, out, cache, progress.report, precision, photos)
+                built = build(recipe, out, cache, progress.report, precision, photos, processor)
             _tell(built, precision, time.monotonic() - started)
     for tier in tiers_of(recipe.network for recipe in recipes):
         if State.CHECKPOINT not in {state(RECIPES[network.name], out) for network in choose([tier])}:
@@ -116,14 +127,22 @@ def _build_default(names: list[str], precision: Precision, photos: Path, out: Pa
 
 
 def _build_checkpoint(
-    names: list[str], checkpoint: str, precision: Precision, photos: Path, out: Path, cache: Path
+    names: list[str],
+    checkpoint: str,
+    precision: Precision,
+    processor: Processor,
+    photos: Path,
+    out: Path,
+    cache: Path,
 ) -> None:
     from nexus_export.checkpoint_build import build_checkpoint, family_of
 
     family = family_of(names)
     started = time.monotonic()
     with Progress(family) as progress:
-        built = build_checkpoint(family, checkpoint, precision, out, cache, photos, progress.report)
+        built = build_checkpoint(
+            family, checkpoint, precision, out, cache, photos, progress.report, processor
+        )
     for item in built:
         _tell(item, precision)
     print(f"{family}: built from {checkpoint} in {time.monotonic() - started:.1f} s")
@@ -135,7 +154,8 @@ def _tell(built: "Built", wanted: Precision, seconds: float | None = None) -> No
     if wanted != "fp32":
         parts.append(f"at {built.precision}")
     if built.precision != wanted:
-        parts.append(f"({wanted} is not offered)")
+        for_gpu = " on a CPU, --for gpu builds it" if wanted in built.network.gate.bounds else ""
+        parts.append(f"({wanted} is not offered{for_gpu})")
     if seconds is not None:
         parts.append(f"in {seconds:.1f} s")
     line = f"{' '.join(parts)}, {built.bytes / 1e6:.0f} MB"

@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from nexus_export.errors import BuildError
-from nexus_export.networks import Precision
+from nexus_export.networks import Precision, Processor
 
 Names = Annotated[
     list[str] | None,
@@ -31,6 +31,17 @@ def parse_precision(text: str) -> Precision:
     if text not in get_args(Precision):
         raise BuildError(f"there is no precision {text!r}; choose from {', '.join(get_args(Precision))}.")
     return cast(Precision, text)
+
+
+def parse_processor(text: str) -> Processor:
+    """The kind of processor of this name.
+
+    Raises:
+        BuildError: there is none.
+    """
+    if text not in get_args(Processor):
+        raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Processor))}.")
+    return cast(Processor, text)
 
 
 @contextmanager

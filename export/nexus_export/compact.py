@@ -27,7 +27,7 @@ from nexus_export.build import Built, build_networks, offered
 from nexus_export.diffusion import seeded_weights
 from nexus_export.errors import BuildError
 from nexus_export.export import Export, Run
-from nexus_export.networks import GROUPS, NETWORKS, TIERS, Network, Precision, artifact, choose
+from nexus_export.networks import GROUPS, NETWORKS, TIERS, Network, Precision, Processor, artifact, choose
 from nexus_export.onnx_graphs import template, wrapping
 from nexus_export.paths import PHOTOS, TEMPLATES, WEIGHTS
 from nexus_export.sam import decoder as sam_decoder
@@ -244,6 +244,7 @@ def build(
     report: Report,
     precision: Precision = "fp32",
     photos: Path = PHOTOS,
+    processor: Processor = "cpu",
 ) -> Built:
     """Build the network into `repository`; see `build.build_networks`, which measures all but FP32 on `photos`.
 
@@ -255,7 +256,7 @@ def build(
         SourceError: the weights could not be fetched.
         TemplateError: the weights do not belong to the template.
     """
-    precision = offered(recipe.network, precision)
+    precision = offered(recipe.network, precision, processor)
     exports = [recipe.export(cache, report)]
     origin = {
         FINGERPRINT_KEY: recipe.fingerprint(precision),
@@ -267,4 +268,4 @@ def build(
     from nexus_export.quality.bench import Bench
 
     bench = Bench(photos, lambda name: RECIPES[name].export(cache, report).reference())
-    return build_networks(exports, precision, repository, origin, bench, report)[0]
+    return build_networks(exports, precision, repository, origin, bench, report, processor=processor)[0]

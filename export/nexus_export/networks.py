@@ -14,6 +14,7 @@ from nexus_export.errors import BuildError
 
 DType = Literal["UINT8", "INT32", "FP32"]
 Precision = Literal["fp32", "fp16", "int8"]
+Processor = Literal["cpu", "gpu"]
 Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db", "levels_abs"]
 
 
@@ -62,6 +63,9 @@ class Network:
     #: Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and what the
     #: sensitivity measurement named, the most sensitive first.
     int8_keep: tuple[str, ...] = ()
+    #: Whether INT8 was measured quicker than FP32 on a CPU (benchmarks/results/int8.md); elsewhere it is built for GPUs
+    #: alone. The UNets' was not, and of those without weights of the default profile nobody has measured it.
+    int8_on_cpu: bool = False
 
 
 #: An artifact's ONNX metadata entry with the sizes that its checkpoint fixes, JSON: {"context_width": 2048}.
@@ -158,7 +162,15 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
         network.name: network
         for network in (
-            Network("sam_encoder", (_PHOTO_1024,), (_EMBEDDING,), 8, _MASK, int8_keep=_SAM_ENCODER_KEEP),
+            Network(
+                "sam_encoder",
+                (_PHOTO_1024,),
+                (_EMBEDDING,),
+                8,
+                _MASK,
+                int8_keep=_SAM_ENCODER_KEEP,
+                int8_on_cpu=True,
+            ),
             Network(
                 "sam_decoder",
                 (_EMBEDDING, *_PROMPTS),
@@ -170,6 +182,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                     "prompt_encoder.mask_downscaling.0.weight",
                     "mask_decoder.iou_prediction_head.layers.2.weight",
                 ),
+                int8_on_cpu=True,
             ),
             Network("sam2_encoder", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK),
             Network(
@@ -189,6 +202,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 # u2netp's first and last, and one of 119 whose largest weight is 4000 times the median: it alone costs
                 # 34 levels of alpha. Its file numbers its weights, and other files number others.
                 int8_keep=("1967", "outconv.weight", "2258"),
+                int8_on_cpu=True,
             ),
             # The same at a finer scale.
             Network("isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA),
@@ -206,6 +220,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 frozenset({"MatMul"}),
                 # The first, and the last of the compact network and of big-lama; none of the 78 is sensitive.
                 ("generator.model.1.ffc.*", "generator.model.22.weight", "generator.model.34.weight"),
+                int8_on_cpu=True,
             ),
             *_diffusion("sdxl", 1024),
             *_diffusion("sd15", 512),

@@ -16,7 +16,9 @@ from nexus_export.networks import WIDTHS_KEY, Precision, artifact
 from nexus_export.onnx_graphs import writing
 from typer.testing import CliRunner
 
-CACHE = Path(__file__).parents[2] / "build" / "cache"
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "cache"
+PHOTOS = ROOT / "demo" / "photos"
 QUICK = "sd15_text_encoder"
 
 
@@ -71,6 +73,29 @@ def test_a_precision_that_is_not_offered_gives_the_next(tmp_path: Path) -> None:
         .invoke(app, [*arguments, "--cache", str(CACHE)])
         .stdout.startswith("sd15_vae_encoder: up to date\n")
     )
+
+
+@pytest.mark.parametrize(
+    ("processor", "told"),
+    [("cpu", "at fp16 (int8 is not offered on a CPU, --for gpu builds it) in "), ("gpu", "at int8 in ")],
+)
+def test_int8_that_is_no_quicker_on_a_cpu_is_for_a_gpu(processor: str, told: str, tmp_path: Path) -> None:
+    photos, repository = tmp_path / "photos", tmp_path / "repository"
+    photos.mkdir()
+    for photo in sorted(PHOTOS.glob("*.jpg"))[:2]:  # the fewest: one to calibrate on and one to test on
+        (photos / photo.name).symlink_to(photo)
+    arguments = ["build", "sd15_unet", "--precision", "int8", "--for", processor, "--photos", str(photos)]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(repository), "--cache", str(CACHE)])
+    assert done.exit_code == 0, done.exception
+    assert f"sd15_unet: built {told}" in done.stdout
+    graph = onnx.load(str(artifact("sd15_unet", repository))).graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    assert (onnx.TensorProto.INT8 in kinds) == (processor == "gpu")
+
+
+def test_unknown_processor() -> None:
+    done = CliRunner().invoke(app, ["build", "--for", "tpu"])
+    assert str(done.exception) == "there is no processor 'tpu'; choose from cpu, gpu."
 
 
 def _spoiled(change: Any) -> Any:
