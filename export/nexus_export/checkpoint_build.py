@@ -47,6 +47,7 @@ def build_checkpoint(
         QualityError: a network is not good enough, or there are no photos to tell by.
         SourceError: the checkpoint, or CLIP's vocabulary, could not be fetched.
     """
+    exporter(family)  # who lacks torch is told so before a download
     bench = Bench(photos)
     path = locate(name, family, cache, report)
     report("opening the checkpoint")
@@ -60,7 +61,7 @@ def origin_of(name: str, path: Path) -> dict[str, str]:
     """An artifact's metadata: a published checkpoint's name and licence, or the name of the user's file."""
     published = CHECKPOINTS.get(name) or next((c for c in CHECKPOINTS.values() if c.hub == name), None)
     known = published.name if published else path.resolve().name
-    licence = published.licence if published else "the checkpoint's"
+    licence = published.licence if published else "its own licence"
     return {CHECKPOINT_KEY: known, SOURCE_KEY: f"checkpoint {known}", LICENCE_KEY: licence}
 
 
@@ -72,39 +73,41 @@ def open_family(family: str, path: Path, repository: Path, cache: Path, report: 
     """
     if family in TIERS:
         return _open_tier(family, path, repository, cache, report)
-    return Opened(exports_of_family(family, path))
+    return Opened(exporter(family)(path))
 
 
-def exports_of_family(family: str, path: Path) -> Iterator[Export]:
-    """The networks of `family` out of the checkpoint at `path`, each exported when it is asked for.
+def exporter(family: str) -> Callable[[Path], Iterator[Export]]:
+    """What gives the networks of `family` out of the checkpoint at a path, each exported when it is asked for.
+
+    It raises CheckpointError where the checkpoint is incomplete, or not one that the pipelines can serve.
 
     Raises:
-        CheckpointError: the checkpoint is incomplete, or not one that the pipelines can serve.
+        ModuleNotFoundError: the family needs torch, which is not installed.
     """
     if family in TIERS:
         from nexus_export.diffusion.checkpoint import exports as tier_exports
 
-        return tier_exports(path, family)
+        return partial(tier_exports, tier=family)
     if family == "sam":
         from nexus_export.sam.checkpoint import exports as sam_exports
 
-        return sam_exports(path)
+        return sam_exports
     if family == "sam2":
         from nexus_export.sam2.checkpoint import exports as sam2_exports
 
-        return sam2_exports(path)
+        return sam2_exports
     if family == "lama":
         from nexus_export.lama.checkpoint import exports as lama_exports
 
-        return lama_exports(path)
+        return lama_exports
     from nexus_export.u2net import exports as u2net_exports
 
-    return u2net_exports(path, family)
+    return partial(u2net_exports, name=family)
 
 
 def _open_tier(tier: str, path: Path, repository: Path, cache: Path, report: Report) -> Opened:
-    from nexus_export.diffusion.facts import tier_facts
     from nexus_export.diffusion.checkpoint import exports_of, open_checkpoint
+    from nexus_export.diffusion.facts import tier_facts
     from nexus_export.diffusion.fill_files import write_fill_files
 
     checkpoint = open_checkpoint(str(path), tier)

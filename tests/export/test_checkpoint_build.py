@@ -1,26 +1,29 @@
-"""Building a tier from a checkpoint: all of it or nothing, and safe from the default build afterwards."""
+"""Building a group from a checkpoint: all of it or nothing, and safe from the default build afterwards."""
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from nexus_export import cli
+from nexus_export import build as building
+from nexus_export import checkpoint_build, cli
+from nexus_export.checkpoint_build import Opened
 from nexus_export.compact import RECIPES, State, state
-from nexus_export.diffusion import build as checkpoint_build
 from nexus_export.diffusion.checkpoint import open_checkpoint
-from nexus_export.errors import BuildError, CheckpointError
+from nexus_export.diffusion.facts import tier_facts
+from nexus_export.errors import BuildError, CheckpointError, ExportError
+from nexus_export.export import Export
 from nexus_export.networks import GROUPS, artifact
 from nexus_export.onnx_graphs import writing
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-CACHE = Path(__file__).parents[2] / "build" / "cache"
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "cache"
 TIER = "sd15"  # the faster one
 Tiny = Callable[[str], Path]
 
@@ -63,63 +66,66 @@ def test_the_command_builds_what_the_default_does_not_touch(tiny_checkpoint: Tin
     )
     assert (tmp_path / NETWORK_FILES[0]).read_bytes() == before
     listed = [row for row in _run("list", "--out", out).splitlines() if row.startswith(TIER)]
-    assert sum("the checkpoint's" in row for row in listed) == 4
+    assert sum("(its own licence)" in row for row in listed) == 4
 
 
 def test_a_trained_checkpoint_is_not_called_random(tiny_checkpoint: Tiny, tmp_path: Path) -> None:
     for path in tiny_checkpoint(TIER).iterdir():
         if path.name != "RANDOM_WEIGHTS":
             (tmp_path / path.name).symlink_to(path)
-    assert not checkpoint_build.tier_facts(open_checkpoint(str(tmp_path), TIER)).random_weights
+    assert not tier_facts(open_checkpoint(str(tmp_path), TIER)).random_weights
 
 
-def test_large_weights_lie_beside_the_graph(
-    tiny_checkpoint: Tiny, artifact: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = RECIPES["sd15_unet"].export(CACHE, lambda _: None)
+    inline = artifact("sd15_unet", tmp_path / "inline")
+    path = artifact("sd15_unet", tmp_path)
+    building.build_networks([export], "fp32", tmp_path / "inline", {}, None, lambda _: None)
     monkeypatch.setattr(writing, "INLINE_BYTES", 1_000_000)
-    checkpoint_build.build_checkpoint(TIER, str(tiny_checkpoint(TIER)), tmp_path, CACHE, lambda _: None)
-    folder = tmp_path / "sd15_unet" / "1"
-    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
-    assert (folder / "model.onnx").stat().st_size < 1_000_000
-    inline = onnx.load(str(artifact("sd15_unet"))).graph.initializer
-    beside = onnx.load(str(folder / "model.onnx")).graph.initializer
-    for one, other in zip(inline, beside, strict=True):
+    building.build_networks([export], "fp32", tmp_path, {}, None, lambda _: None)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert path.stat().st_size < 1_000_000
+    beside = onnx.load(str(path)).graph.initializer
+    for one, other in zip(onnx.load(str(inline)).graph.initializer, beside, strict=True):
         assert np.array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
     offsets = [
         int(entry.value)
-        for tensor in onnx.load(str(folder / "model.onnx"), load_external_data=False).graph.initializer
+        for tensor in onnx.load(str(path), load_external_data=False).graph.initializer
         for entry in tensor.external_data
         if entry.key == "offset"
     ]
     # A page each, as mapping the file into memory needs.
-    assert len(set(offsets)) == len(inline)
+    assert len(set(offsets)) == len(export.weights)
     assert all(offset % 4096 == 0 for offset in offsets)
-    onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     # What is small again leaves no data behind.
     monkeypatch.undo()
-    checkpoint_build.build_checkpoint(TIER, str(tiny_checkpoint(TIER)), tmp_path, CACHE, lambda _: None)
-    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+    building.build_networks([export], "fp32", tmp_path, {}, None, lambda _: None)
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
 
 
 @pytest.mark.parametrize("fault", [CheckpointError("damaged"), BuildError("the disk is full")])
 def test_a_fault_half_way_leaves_the_old_set(
-    fault: Exception, tiny_checkpoint: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: ExportError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in GROUPS[TIER]:
         path = artifact(name, tmp_path)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"old")
-    stage = writing.stage_network
 
-    def fail_at_the_third(*arguments: Any) -> None:
-        stage(*arguments)
-        if len([path for path in _files(tmp_path) if path.endswith(".part")]) == 3:
-            raise fault
+    def exports() -> Iterator[Export]:
+        for name in GROUPS[TIER][:3]:
+            yield RECIPES[name].export(CACHE, lambda _: None)
+        raise fault
 
-    monkeypatch.setattr(checkpoint_build, "stage_network", fail_at_the_third)
-    with pytest.raises(type(fault)):
-        checkpoint_build.build_checkpoint(TIER, str(tiny_checkpoint(TIER)), tmp_path, CACHE, lambda _: None)
-    assert _files(tmp_path) == NETWORK_FILES
+    # What opening a tier's checkpoint gives, without the time that exporting takes.
+    monkeypatch.setattr(checkpoint_build, "open_family", lambda *_: Opened(exports()))
+    photos = ROOT / "demo" / "photos"
+    with pytest.raises(type(fault), match=str(fault)):
+        checkpoint_build.build_checkpoint(
+            TIER, str(tmp_path), "fp32", tmp_path, CACHE, photos, lambda _: None
+        )
+    assert _files(tmp_path) == sorted(NETWORK_FILES)
     assert {(tmp_path / name).read_bytes() for name in NETWORK_FILES} == {b"old"}
 
 
@@ -128,24 +134,33 @@ def test_make_tiny_writes_a_checkpoint(tmp_path: Path, tiny_checkpoint: Tiny) ->
     assert _files(tmp_path / "tiny") == _files(tiny_checkpoint("sd15"))
 
 
+GROUP_WANTED = "a checkpoint holds a whole group; name one of sam, sam2, sdxl, sd15, u2net, isnet, lama."
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [["build", "--checkpoint", "x"], ["build", "lama", "--checkpoint", "x"], ["make-tiny", "u2net", "x"]],
+    ("arguments", "sentence"),
+    [
+        (["build", "--checkpoint", "x"], GROUP_WANTED),
+        (["build", "sam", "lama", "--checkpoint", "x"], GROUP_WANTED),
+        (["build", "sam_encoder", "--checkpoint", "x"], GROUP_WANTED),
+        (["make-tiny", "u2net", "x"], "there is no tiny checkpoint of 'u2net'; choose from sdxl, sd15."),
+    ],
 )
-def test_a_checkpoint_is_of_one_group(arguments: list[str]) -> None:
-    done = CliRunner().invoke(cli.app, arguments)
-    assert str(done.exception).startswith(
-        ("a checkpoint holds a whole group; name one of sam, ", "there is no ")
-    )
+def test_a_checkpoint_is_of_one_group(arguments: list[str], sentence: str) -> None:
+    assert str(CliRunner().invoke(cli.app, arguments).exception) == sentence
 
 
+@pytest.mark.parametrize("family", ["sam", "sdxl"])
 def test_without_torch_the_command_names_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What Python does where a module is not installed.
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("nexus_export.")]:
-        if name.split(".")[-1] in {"build", "trace", "modules"}:
+        if name.endswith(".checkpoint"):
             monkeypatch.delitem(sys.modules, name)
-    done = CliRunner().invoke(cli.app, ["build", "sdxl", "--checkpoint", "x", "--out", str(tmp_path)])
-    assert "needs torch, which is not in this environment; run: pip install" in str(done.exception)
+    # No such file: what to install is said first.
+    done = CliRunner().invoke(cli.app, ["build", family, "--checkpoint", "x", "--out", str(tmp_path)])
+    assert str(done.exception) == (
+        "this needs torch, which is not in this environment; run: pip install 'nexus-export[torch]'"
+    )

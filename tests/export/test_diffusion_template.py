@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export.compact import tiny_facts
-from nexus_export.diffusion.build import tier_facts
 from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.diffusion.facts import tier_facts
 from nexus_export.diffusion.template import export_tiny
 from nexus_export.diffusion.trace import trace_tier
 from nexus_export.paths import TEMPLATES

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 
 from nexus_export.compact import RECIPES
-from nexus_export.diffusion.build import tier_facts
 from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.diffusion.clip_vocabulary import read_published
+from nexus_export.diffusion.facts import tier_facts
 from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.diffusion.trace import trace_tier
 from nexus_export.networks import TIERS

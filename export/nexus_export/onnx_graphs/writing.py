@@ -81,12 +81,6 @@ def move_network(staged: Path, path: Path) -> None:
         staged.replace(path)
 
 
-def discard_network(path: Path) -> None:
-    """Remove what was staged for `path`, if anything."""
-    for part in (_part(path), _part(_data(path))):
-        part.unlink(missing_ok=True)
-
-
 def _fill_beside(
     template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]], data: Path
 ) -> onnx.ModelProto:

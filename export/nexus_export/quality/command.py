@@ -117,7 +117,7 @@ class _Exports:
         return self._opened[network.name]
 
     def _open(self, network: Network, known: str, progress: Progress) -> None:
-        from nexus_export.checkpoint_build import exports_of_family
+        from nexus_export.checkpoint_build import exporter
         from nexus_export.checkpoint_cache import locate
         from nexus_export.checkpoints import CHECKPOINTS
 
@@ -129,7 +129,7 @@ class _Exports:
                 f"run: nexus-export verify {family} --checkpoint PATH"
             )
         path = locate(name, family, self._cache, progress.report)
-        for export in exports_of_family(family, path):
+        for export in exporter(family)(path):
             self._bench.add(export)
             self._opened[export.network.name] = export
 
