@@ -13,10 +13,12 @@ from nexus_export.diffusion.clip_vocabulary import MERGES_SHA256, merges_sha256
 from nexus_export.errors import CheckpointError
 
 #: What the pipeline samples with; both published checkpoints were trained with it.
+TRAINING_TIMESTEPS = 1000
+BETA_START, BETA_END = 0.00085, 0.012
 SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "num_train_timesteps": TRAINING_TIMESTEPS,
+    "beta_start": BETA_START,
+    "beta_end": BETA_END,
     "beta_schedule": "scaled_linear",
     "prediction_type": "epsilon",
 }

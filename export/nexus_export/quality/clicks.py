@@ -3,12 +3,9 @@
 import numpy as np
 
 from nexus_export.export import Array
+from nexus_export.sam.decoder import BOX_CORNERS, FILLER, NOT_A_POINT
 from nexus_export.sam.encoder import IMAGE_SIZE
 
-# Labels beside 1 and 0, see sam.modules.PromptEncoder.
-_BOX_CORNERS = (2.0, 3.0)
-_NOT_A_POINT = -1.0
-_FILLER = -2.0
 #: Pipelines fill prompts up to a multiple of this many.
 _POINTS = 8
 #: The side of a mask prompt, and its logits where a mask was drawn for sure.
@@ -29,10 +26,10 @@ def prompts(inner: tuple[int, int], seed: int) -> list[dict[str, Array]]:
     nothing = np.zeros((1, 2))
     negative = np.array([[0.05, 0.05]]) * size
     return [
-        _prompt(np.concatenate([click[None], nothing]), (1, _NOT_A_POINT)),
-        _prompt(corners, _BOX_CORNERS),
-        _prompt(np.concatenate([click[None], other[None], negative, nothing]), (1, 1, 0, _NOT_A_POINT)),
-        _prompt(corners, _BOX_CORNERS, _ellipse(corners)),
+        _prompt(np.concatenate([click[None], nothing]), (1, NOT_A_POINT)),
+        _prompt(corners, BOX_CORNERS),
+        _prompt(np.concatenate([click[None], other[None], negative, nothing]), (1, 1, 0, NOT_A_POINT)),
+        _prompt(corners, BOX_CORNERS, _ellipse(corners)),
     ]
 
 
@@ -41,7 +38,7 @@ def _prompt(points: Array, labels: tuple[float, ...], mask: Array | None = None)
     drawn = np.zeros((_MASK_SIDE, _MASK_SIDE)) if mask is None else mask
     return {
         "points": np.pad(points, ((0, spare), (0, 0))).astype(np.float32)[None],
-        "labels": np.pad(labels, (0, spare), constant_values=_FILLER).astype(np.float32)[None],
+        "labels": np.pad(labels, (0, spare), constant_values=FILLER).astype(np.float32)[None],
         "mask_input": drawn.astype(np.float32)[None, None],
         "has_mask": np.array([[mask is not None]], np.float32),
     }

@@ -6,13 +6,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from nexus_export.diffusion.checks import BETA_END, BETA_START, TRAINING_TIMESTEPS
 from nexus_export.export import Array
 from nexus_export.quality.masks import outline
 from nexus_export.quality.photos import Photo, Pixels
 
-#: The published noise schedule, "scaled linear" over 1000 timesteps.
-TRAINING_TIMESTEPS = 1000
-BETA_START, BETA_END = 0.00085, 0.012
 #: Pixels a latent, and the grey that stands for what is to be painted.
 LATENT, GREY = 8, 128
 
@@ -50,5 +48,6 @@ def noised(latent: Array, timestep: int, seed: int) -> Array:
 
 @cache
 def _alphas_cumprod() -> NDArray[np.float64]:
+    """The share of the signal at each timestep, of the "scaled linear" schedule."""
     betas = np.linspace(BETA_START**0.5, BETA_END**0.5, TRAINING_TIMESTEPS) ** 2
     return np.cumprod(1 - betas)

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from nexus_export.diffusion.checks import TRAINING_TIMESTEPS
 from nexus_export.errors import QualityError
 from nexus_export.export import Array, Run
 from nexus_export.networks import NETWORKS, Network, Range
@@ -152,7 +153,7 @@ def _unet(
     conditions = [encode(row) for row in _text_encoder(NETWORKS[f"{tier}_text_encoder"], split)]
     del encode
     # No ends: at timestep 999 all is noise, at 0 nothing is.
-    timesteps = np.linspace(latents.TRAINING_TIMESTEPS - 20, 20, count).round().astype(int)
+    timesteps = np.linspace(TRAINING_TIMESTEPS - 20, 20, count).round().astype(int)
     for index in range(count):
         masked, latent, surroundings = scenes[index % len(scenes)]
         noised = latents.noised(latent, timesteps[index], _seed(split, index))

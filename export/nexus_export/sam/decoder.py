@@ -7,3 +7,9 @@ outputs are documented at `nexus_export.sam.modules.SamDecoder`. Needs no torch.
 from nexus_export.paths import TEMPLATES
 
 TEMPLATE = TEMPLATES / "sam_decoder.onnx"
+
+#: Labels of points beside 1 (positive) and 0 (negative): a box's corners, the point that stands for no box, and what
+#: fills prompts up to the batch's number of points, which no attention sees.
+BOX_CORNERS = (2, 3)
+NOT_A_POINT = -1
+FILLER = -2

@@ -15,16 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nexus_export.sam.decoder import FILLER, NOT_A_POINT
+from nexus_export.sam.encoder import IMAGE_SIZE
 from nexus_export.sam.transformer import CHANNELS, TwoWayTransformer
 
-IMAGE_SIZE = 1024
 EMBEDDING_SIZE = 64
 #: The single-mask token and the three of the ambiguous (multi-mask) answer.
 MASKS = 4
-
-#: Labels beside 1 (positive), 0 (negative), 2 and 3 (box corners).
-NOT_A_POINT = -1
-FILLER = -2
 
 #: Added to the attention score of a hidden key: its softmax is exactly 0, in FP16 (least -65504) too.
 HIDDEN = -1e4

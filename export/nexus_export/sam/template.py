@@ -11,7 +11,7 @@ from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.torchscript import export_template
 from nexus_export.sam import decoder, encoder
 from nexus_export.sam.image_encoder import SamEncoder
-from nexus_export.sam.modules import EMBEDDING_SIZE, IMAGE_SIZE, SamDecoder
+from nexus_export.sam.modules import EMBEDDING_SIZE, SamDecoder
 from nexus_export.sam.tiny_vit import TinyVit, fold_norms
 from nexus_export.sam.transformer import CHANNELS
 
@@ -21,7 +21,7 @@ def export_sam_decoder() -> onnx.ModelProto:
     batch, points, side = 2, 3, 4 * EMBEDDING_SIZE
     inputs = {
         "embedding": torch.randn(batch, CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE),
-        "points": torch.rand(batch, points, 2) * IMAGE_SIZE,
+        "points": torch.rand(batch, points, 2) * encoder.IMAGE_SIZE,
         "labels": torch.ones(batch, points),
         "mask_input": torch.randn(batch, 1, side, side),
         "has_mask": torch.ones(batch, 1),
@@ -34,7 +34,7 @@ def export_sam_decoder() -> onnx.ModelProto:
 
 def export_sam_encoder(module: SamEncoder) -> onnx.ModelProto:
     """An encoder's graph without weights, dynamic in the batch."""
-    inputs = {"image": torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)}
+    inputs = {"image": torch.zeros(1, encoder.IMAGE_SIZE, encoder.IMAGE_SIZE, 3, dtype=torch.uint8)}
     dynamic_axes = {name: {0: "batch"} for name in ("image", "embedding")}
     return shorten_names(export_template(module, inputs, ("embedding",), dynamic_axes))
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nexus_export.sam.decoder import FILLER
 from nexus_export.sam.modules import (
     EMBEDDING_SIZE,
-    FILLER,
     HIDDEN,
     MASKS,
     LayerNorm2d,

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-IMAGE_SIZE = 1024
+from nexus_export.sam.encoder import IMAGE_SIZE
+
 #: The patches' stride: the first stage works on a quarter of the image's size.
 STRIDE = 4
 
