@@ -1,7 +1,8 @@
 """The command `nexus-export list`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -18,7 +19,17 @@ from nexus_export.artifacts import (
 from nexus_export.checkpoints import CHECKPOINTS
 from nexus_export.cli_options import REPOSITORY, Out
 from nexus_export.compact import RECIPES, State, state
-from nexus_export.networks import Network, artifact, choose
+from nexus_export.networks import Metric, Network, artifact, choose
+
+#: The gates' figures, as short as a column of a narrow terminal wants.
+_SHORT: Mapping[Metric | Literal["max_abs"], str] = {
+    "max_abs": "max abs",
+    "mask_iou": "mask IoU",
+    "alpha_mean_abs": "alpha abs",
+    "hole_psnr_db": "hole dB",
+    "psnr_db": "dB",
+    "levels_abs": "levels",
+}
 
 
 def list_command(
@@ -28,16 +39,17 @@ def list_command(
     ] = False,
 ) -> None:
     """Show every network: where its weights come from, their licence, what is built and how good it is."""
-    Console().print(_checkpoints() if checkpoints else _networks(out))
+    # No markup: names of files may have brackets.
+    Console(markup=False).print(_checkpoints() if checkpoints else _networks(out))
 
 
 def _networks(out: Path) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("network", "weights", "licence", "state"):
-        table.add_column(title, overflow="fold")
-    for title in ("precision", "MB"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("network", "state", "at"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("MB", justify="right", no_wrap=True)
     table.add_column("quality", no_wrap=True)
+    table.add_column("weights")
     for network in choose([]):
         table.add_row(network.name, *_row(network, out))
     return table
@@ -46,18 +58,17 @@ def _networks(out: Path) -> Table:
 def _row(network: Network, out: Path) -> tuple[str, ...]:
     path, recipe = artifact(network.name, out), RECIPES.get(network.name)
     if not path.is_file():
-        source, licence = (recipe.source, recipe.licence) if recipe else ("a checkpoint", "the checkpoint's")
-        return source, licence, State.MISSING.value, "", "", ""
+        weights = f"{recipe.source} ({recipe.licence})" if recipe else "a checkpoint (its own licence)"
+        return State.MISSING.value, "", "", "", weights
     metadata = read_metadata(path)
     found = state(recipe, out) if recipe else State.CHECKPOINT
     quality = read_quality(path)
     return (
-        metadata.get(SOURCE_KEY, "unknown"),
-        metadata.get(LICENCE_KEY, "unknown"),
         found.value,
         precision_of(metadata),
         f"{file_bytes(path) / 1e6:.1f}",
-        f"{quality['gate']['metric']} {quality['gate']['value']:g}" if quality else "not measured",
+        f"{_SHORT[quality['gate']['metric']]} {quality['gate']['value']:.3g}" if quality else "not measured",
+        f"{metadata.get(SOURCE_KEY, 'unknown')} ({metadata.get(LICENCE_KEY, 'licence unknown')})",
     )
 
 

