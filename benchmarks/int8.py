@@ -62,6 +62,7 @@ def seconds(paths: Sequence[Path], row: Mapping[str, Array], runs: int = RUNS) -
     """Processor seconds of one run of each file, the quickest of `runs` in turn."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # the symmetric graph leaves constants over
     sessions = [
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in paths
     ]
