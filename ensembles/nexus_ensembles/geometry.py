@@ -12,6 +12,7 @@ from PIL import Image
 from nexus_ensembles.networks import Array, Bool, Float32, UInt8
 
 SAM_SIDE = 1024
+LOGITS_SIDE = 256
 # SAM pads with zeros after normalisation; the padding is bytes here, and this grey is what normalises to nearly zero.
 SAM_PIXEL_MEAN = (124, 116, 104)
 
@@ -28,6 +29,12 @@ class Letterbox:
         """Width and height of the photo inside the frame."""
         scale = SAM_SIDE / max(self.width, self.height)
         return max(1, int(self.width * scale + 0.5)), max(1, int(self.height * scale + 0.5))
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Width and height, in pixels of the photo rounded up, of a cell of the low-resolution logits."""
+        side = -(-max(self.width, self.height) // LOGITS_SIDE)
+        return side, side
 
     def frame(self, rgb: UInt8) -> UInt8:
         """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM does (bilinear, anti-aliased)."""
@@ -55,7 +62,7 @@ class Letterbox:
     def mask_prompt(self, mask: Bool) -> Float32:
         """BOOL [height, width] -> FP32 [256, 256], a mask prompt: 1 inside, -1 outside and where the photo is not."""
         width, height = (max(1, round(side / 4)) for side in self.inner)
-        prompt = np.full((256, 256), -1, np.float32)
+        prompt = np.full((LOGITS_SIDE, LOGITS_SIDE), -1, np.float32)
         share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
         prompt[:height, :width] = 2 * share - 1
         return prompt
@@ -67,6 +74,11 @@ class Stretch:
 
     width: int
     height: int
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Width and height, in pixels of the photo rounded up, of a cell of the low-resolution logits."""
+        return -(-self.width // LOGITS_SIDE), -(-self.height // LOGITS_SIDE)
 
     def frame(self, rgb: UInt8) -> UInt8:
         """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM 2 does (bilinear, anti-aliased)."""
@@ -88,7 +100,7 @@ class Stretch:
 
     def mask_prompt(self, mask: Bool) -> Float32:
         """BOOL [height, width] -> FP32 [256, 256], a mask prompt: 1 inside, -1 outside."""
-        share = cv2.resize(mask.astype(np.float32), (256, 256), interpolation=cv2.INTER_AREA)
+        share = cv2.resize(mask.astype(np.float32), (LOGITS_SIDE, LOGITS_SIDE), interpolation=cv2.INTER_AREA)
         return np.asarray(2 * share - 1, np.float32)
 
 
@@ -144,35 +156,38 @@ def bounds(mask: Bool) -> Box:
     return Box(x, y, x + width, y + height)
 
 
-def dilate(mask: Bool, size: int) -> Bool:
-    """Grow BOOL [H, W] by an elliptical kernel of `size` x `size` pixels; 0 and 1 leave it as it is."""
-    if size < 2 or not mask.any():
+def dilate(mask: Bool, width: int, height: int | None = None) -> Bool:
+    """Grow BOOL [H, W] by an elliptical kernel of `width` x `height` pixels, or `width` x `width`.
+
+    A width of 0 or 1 leaves it as it is; a height that is given is at least 2.
+    """
+    height = width if height is None else height
+    if width < 2 or not mask.any():
         return mask
     # Row by row of the kernel, each row's run grown out of the next shorter one. It equals cv2.dilate, whose
     # cost is the kernel's area for every pixel (12 megapixels by 255 x 255: half a minute, here a second).
-    kernel: Array = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    anchor = size // 2
+    kernel: Array = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, height))
     near = bounds(mask)
     near = Box(
-        max(0, near.left - size),
-        max(0, near.top - size),
-        min(mask.shape[1], near.right + size),
-        min(mask.shape[0], near.bottom + size),
+        max(0, near.left - width),
+        max(0, near.top - height),
+        min(mask.shape[1], near.right + width),
+        min(mask.shape[0], near.bottom + height),
     )
     source: Array = mask[near.slices].view(np.uint8)
     grown = np.zeros(mask.shape, np.bool_)
     target = grown[near.slices].view(np.uint8)
-    columns = [row.nonzero()[0] - anchor for row in kernel]
-    runs = [(-int(run[0]), int(run[-1]), y - anchor) for y, run in enumerate(columns)]
+    columns = [row.nonzero()[0] - width // 2 for row in kernel]
+    runs = [(-int(run[0]), int(run[-1]), y - height // 2) for y, run in enumerate(columns)]
     left = right = 0
     for to_left, to_right, down in sorted(runs, key=lambda run: run[0] + run[1]):
         if (to_left, to_right) != (left, right):
             step = np.ones((1, to_left - left + to_right - right + 1), np.uint8)
             source = cv2.dilate(source, step, anchor=(to_left - left, 0))
             left, right = to_left, to_right
-        height = len(target) - abs(down)
-        if height > 0:
-            target[max(0, -down) :][:height] |= source[max(0, down) :][:height]
+        rows = len(target) - abs(down)
+        if rows > 0:
+            target[max(0, -down) :][:rows] |= source[max(0, down) :][:rows]
     return grown
 
 

@@ -28,8 +28,8 @@ async def run(
     """Remove the object that clicks, a box or a roughly painted mask show; `model`, "sam" or "sam2", finds it.
 
     Returns `image` as `cleanup` does, `mask` (8-bit grey PNG: what was taken for the object, before `dilate`) and
-    `score`, the IoU that SAM predicts. The mask is SAM's, grown by one cell of its 256 x 256 grid, which is as sure
-    as SAM can be of an edge: without it a rim of the object would stay. Raises BadInput.
+    `score`, the IoU that the model predicts. The mask is the model's, grown by one cell of its 256 x 256 grid on every
+    side, which is as sure as it can be of an edge: without it a rim of the object would stay. Raises BadInput.
     """
     sam = Sam.of(model)
     photo = await asyncio.to_thread(images.decode_photo, image)
@@ -40,8 +40,8 @@ async def run(
             box = _bounds(rough)
     prompt = segment.Prompt.parse(points, labels, box, photo.size)
     found, score = await segment.predict(networks, sam, photo.rgb, prompt, rough=rough)
-    cell = -(-max(photo.size) // 256)
-    mask = await asyncio.to_thread(geometry.dilate, found, 2 * cell + 1)
+    width, height = sam.frame(*photo.size).cell
+    mask = await asyncio.to_thread(geometry.dilate, found, 2 * width + 1, 2 * height + 1)
     if not mask.any():
         raise BadInput("no object was found there; click on its middle or draw a box around it.")
     filled = await cleanup.fill(networks, photo, mask, dilate)

@@ -89,6 +89,30 @@ def test_dilation_equals_that_of_opencv(size: int, share: float) -> None:
         np.testing.assert_array_equal(geometry.dilate(mask, size), expected)
 
 
+@pytest.mark.parametrize(("width", "height"), [(3, 9), (9, 3), (33, 9), (64, 5), (2, 31), (8, 9)])
+def test_dilation_by_an_ellipse_of_two_axes_equals_that_of_opencv(width: int, height: int) -> None:
+    mask = np.random.default_rng(width).random((99, 130)) < 0.02
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, height))
+    expected = cv2.dilate(mask.astype(np.uint8), kernel).astype(np.bool_)
+    np.testing.assert_array_equal(geometry.dilate(mask, width, height), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "letterbox", "stretch"),
+    [
+        ((1024, 1024), (4, 4), (4, 4)),
+        ((2048, 512), (8, 8), (8, 2)),
+        ((512, 2049), (9, 9), (2, 9)),
+        ((100, 60), (1, 1), (1, 1)),
+    ],
+)
+def test_a_cell_is_as_large_as_the_frame_makes_it(
+    size: tuple[int, int], letterbox: tuple[int, int], stretch: tuple[int, int]
+) -> None:
+    assert geometry.Letterbox(*size).cell == letterbox
+    assert geometry.Stretch(*size).cell == stretch
+
+
 @pytest.mark.parametrize("size", [0, 1])
 def test_no_dilation(size: int) -> None:
     mask = np.eye(9, dtype=np.bool_)

@@ -127,6 +127,17 @@ def test_smart_remove_stretches_a_rough_mask_as_the_photo() -> None:
     assert (decode(outputs["image"])[decode(outputs["mask"]) > 0] == FILL).all()
 
 
+def test_smart_remove_grows_the_mask_by_a_stretched_cell() -> None:
+    """Of a photo of 4:1: 8 pixels to the left and right, 2 up and down."""
+    image, box = encode(noise(512, 2048)), np.array([10, 10, 200, 100], np.float32)
+    found = decode(run(segment.run(FakeNetworks(), image=image, box=box, model=b"sam2"))["mask"]) > 0
+    outputs = run(smart_remove.run(FakeNetworks(), image=image, box=box, model=b"sam2"))
+    mask = decode(outputs["mask"]) > 0
+    np.testing.assert_array_equal(mask, geometry.dilate(found, 17, 5))
+    grown = [np.count_nonzero(mask.any(axis)) - np.count_nonzero(found.any(axis)) for axis in (0, 1)]
+    assert grown == [8, 2]  # the object touches the photo's left and upper edge
+
+
 @pytest.mark.parametrize("pipeline", [segment.run, smart_remove.run])
 def test_a_model_that_is_not_there(pipeline: Any) -> None:
     image = encode(noise(64, 64))
