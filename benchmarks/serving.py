@@ -20,7 +20,7 @@ import onnxruntime
 import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_ensembles import images, png
-from nexus_ensembles.geometry import Letterbox
+from nexus_ensembles.frames import Letterbox
 from nexus_ensembles.networks import Array
 from nexus_ensembles.sam import Sam
 from nexus_ensembles.segment import Prompt

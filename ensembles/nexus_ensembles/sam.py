@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nexus_ensembles.errors import BadInput
-from nexus_ensembles.geometry import Letterbox, Stretch
+from nexus_ensembles.frames import Letterbox, Stretch
 from nexus_ensembles.networks import Float32
-
-Frame = Letterbox | Stretch
 
 # The published SAM 2's dynamic_multimask_via_stability: a mask whose area hardly depends on where it is cut is stable.
 STABILITY_DELTA = 0.05

@@ -14,8 +14,9 @@ import numpy as np
 
 from nexus_ensembles import images, png, regions
 from nexus_ensembles.errors import BadInput, NotBuilt
+from nexus_ensembles.frames import Frame
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
-from nexus_ensembles.sam import Frame, Sam
+from nexus_ensembles.sam import Sam
 
 MAX_POINTS = 64
 # Specks and holes of fewer pixels than this, counted in the 1024 frame, are dropped unless the caller says otherwise.

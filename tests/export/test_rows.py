@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_ensembles.geometry import Letterbox
+from nexus_ensembles.frames import Letterbox
 from nexus_ensembles.noise_schedule import TRAINING_SIGMAS
 from nexus_export.errors import QualityError
 from nexus_export.export import Run

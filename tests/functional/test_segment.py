@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import tritonclient.grpc as grpc
 from nexus_client import AsyncClient, Client, InvalidInput
-from nexus_ensembles.geometry import Letterbox
+from nexus_ensembles.frames import Letterbox
 from nexus_server.local import LocalServer
 from PIL import Image
 from tritonclient.utils import np_to_triton_dtype

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_ensembles import geometry, segment, smart_remove
+from nexus_ensembles import frames, geometry, segment, smart_remove
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.sam import Sam
 
@@ -39,7 +39,7 @@ def test_the_networks_get_the_shapes_and_types_of_their_configs() -> None:
     ]
     # the whole frame is photo: nothing is padded
     np.testing.assert_array_equal(
-        networks.calls[0].inputs["image"], geometry.Stretch(200, 100).frame(np.asarray(pixels))
+        networks.calls[0].inputs["image"], frames.Stretch(200, 100).frame(np.asarray(pixels))
     )
 
 
@@ -98,7 +98,7 @@ def test_one_click_takes_the_best_of_three() -> None:
 @pytest.mark.parametrize(("height", "width"), [(300, 451), (1024, 1024), (2000, 500), (31, 97)])
 def test_a_mask_survives_the_round_trip_through_the_frame(height: int, width: int) -> None:
     """A rectangle drawn in the low-resolution logits comes back where the photo has it."""
-    frame = geometry.Stretch(width, height)
+    frame = frames.Stretch(width, height)
     logits = np.full((256, 256), -1, np.float32)
     logits[:128, :64] = 1
     mask = frame.mask(frame.upsample(logits))
