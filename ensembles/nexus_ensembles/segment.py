@@ -139,18 +139,18 @@ async def predict(
     """
     frame = model.frame(rgb.shape[1], rgb.shape[0])
     framed = await asyncio.to_thread(frame.frame, rgb)
+    hint = np.zeros((256, 256), np.float32) if rough is None else ROUGH_LOGIT * frame.mask_prompt(rough)
     try:
         encoded = await networks.run(f"{model.name}_encoder", image=framed)
+        decoded = await networks.run(
+            f"{model.name}_decoder",
+            **{name: encoded[name] for name in model.features},
+            **prompt.tokens(model, frame),
+            mask_input=hint[None],
+            has_mask=np.array([rough is not None], np.float32),
+        )
     except NotBuilt as error:
         raise BadInput(model.not_built) from error
-    hint = np.zeros((256, 256), np.float32) if rough is None else ROUGH_LOGIT * frame.mask_prompt(rough)
-    decoded = await networks.run(
-        f"{model.name}_decoder",
-        **{name: encoded[name] for name in model.features},
-        **prompt.tokens(model, frame),
-        mask_input=hint[None],
-        has_mask=np.array([rough is not None], np.float32),
-    )
     masks, scores = decoded["masks"], decoded["scores"]
     token = model.choose(masks, scores, prompt.is_ambiguous and rough is None)
     area = MIN_AREA if min_area < 0 else min_area

@@ -178,7 +178,8 @@ class UnaryPipeline:
 
     A subclass sets `run`, a coroutine function that takes a Networks and the config's inputs by name, and returns
     the config's outputs by name. The config's parameter `networks` lists the networks that it calls, and
-    `optional_networks` those that it can do without; nexus-server takes out what is not built.
+    `optional_networks` those that it can do without; nexus-server takes out what is not built. Where there is no
+    `networks`, it may call all that the server has.
     """
 
     run: Run
@@ -189,8 +190,10 @@ class UnaryPipeline:
         self._threads = ThreadPoolExecutor(4 * config["max_batch_size"])
         self._signature = Signature(config)
         parameters = config["parameters"]
-        lists = (parameters.get(key, {"string_value": ""}) for key in ("networks", "optional_networks"))
-        self._served = {network for names in lists for network in names["string_value"].split()}
+        lists = [
+            parameters[key]["string_value"] for key in ("networks", "optional_networks") if key in parameters
+        ]
+        self._served = set(" ".join(lists).split()) if "networks" in parameters else None
 
     async def execute(self, requests: list[Any]) -> list[Any]:
         # BLS and asyncio.to_thread both wait in the loop's default executor, usually the cores plus four: too few on

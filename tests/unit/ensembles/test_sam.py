@@ -140,11 +140,15 @@ def test_smart_remove_grows_the_mask_by_a_stretched_cell() -> None:
 
 @pytest.mark.parametrize("pipeline", [segment.run, smart_remove.run])
 def test_a_model_that_is_not_there(pipeline: Any) -> None:
-    image = encode(noise(64, 64))
     with pytest.raises(BadInput) as caught:
-        run(pipeline(FakeNetworks(), image=image, points=POINTS, model=b"sam3"))
+        run(pipeline(FakeNetworks(), image=encode(noise(64, 64)), points=POINTS, model=b"sam3"))
     assert str(caught.value) == "model must be 'sam' or 'sam2', not 'sam3'."
-    networks = FakeNetworks(not_built=("sam2_encoder", "sam2_decoder"))
+
+
+@pytest.mark.parametrize("pipeline", [segment.run, smart_remove.run])
+@pytest.mark.parametrize("absent", [("sam2_encoder", "sam2_decoder"), ("sam2_decoder",)])
+def test_a_model_that_is_not_built(pipeline: Any, absent: tuple[str, ...]) -> None:
+    networks, image = FakeNetworks(not_built=absent), encode(noise(64, 64))
     with pytest.raises(BadInput) as caught:
         run(pipeline(networks, image=image, points=POINTS, model=b"sam2"))
     assert str(caught.value) == (

@@ -45,10 +45,12 @@ def triton(utils: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return imported
 
 
-def serve(triton: Any, pipeline: Callable[..., Any], *requests: Request) -> list[InferenceResponse]:
+def serve(
+    triton: Any, pipeline: Callable[..., Any], *requests: Request, config: dict[str, Any] = CONFIG
+) -> list[InferenceResponse]:
     """The responses of a model whose pipeline is `pipeline`."""
     model = type("TritonPythonModel", (triton.UnaryPipeline,), {"run": pipeline})()
-    model.initialize({"model_config": json.dumps(CONFIG)})
+    model.initialize({"model_config": json.dumps(config)})
     responses: list[InferenceResponse] = asyncio.run(model.execute(list(requests)))
     return responses
 
@@ -192,6 +194,13 @@ def test_an_optional_network_is_called_where_the_config_lists_it(triton: Any, bl
     assert not listed.has_error()
     assert error(other) == ("INVALID_ARG", "sam2_decoder is not built on this server.")
     assert [name for name, _ in bls.calls] == ["sam2_encoder"]
+
+
+def test_a_config_that_lists_no_networks_leaves_all_to_the_server(triton: Any, bls: BLS) -> None:
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    (response,) = serve(triton, calling_lama, Request({"image": IMAGE}), config={**CONFIG, "parameters": {}})
+    assert not response.has_error()
+    assert [name for name, _ in bls.calls] == ["lama"]
 
 
 def test_nothing_is_called_for_a_caller_who_has_gone(triton: Any, bls: BLS) -> None:
