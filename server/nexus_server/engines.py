@@ -1,22 +1,21 @@
 """Which file serves a network on this machine: its TensorRT plan where that fits, else the ONNX file beside it.
 
-A plan runs on the kind of GPU and the TensorRT that it was built with, and nowhere else; its manifest, model.plan.json,
-tells both. export/nexus_export/engines/manifest.py writes that file, and tests/export/test_engines.py holds both to
-one format.
+A plan runs on the kind of GPU and the TensorRT that it was built with, and nowhere else; its manifest tells both.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from nexus_server import manifest
+from nexus_server.manifest import Manifest, ManifestError
 
 PLAN, ONNX = "model.plan", "model.onnx"
 _BACKENDS = {PLAN: "tensorrt", ONNX: "onnxruntime"}
@@ -74,41 +73,47 @@ def find_node() -> Node:
 
 
 def choose(folder: Path, node: Node) -> Choice:
-    """What serves the network whose version folder is `folder` on `node`."""
+    """What serves the network whose version folder, NETWORK/1, is `folder` on `node`; raises nothing for a bad plan."""
     onnx = ONNX if (folder / ONNX).exists() else None
     if not (folder / PLAN).exists():
         return Choice(onnx, "")
     try:
-        manifest: dict[str, Any] = json.loads((folder / f"{PLAN}.json").read_text())
-        complaint = _mismatch(folder, manifest, node)
-        rows = min(shapes["most"][0] for shapes in manifest["profile"].values())
-    except FileNotFoundError:
-        return Choice(onnx, "has no manifest")
-    except (ValueError, KeyError, TypeError):
-        return Choice(onnx, "has a manifest that cannot be read")
-    return Choice(onnx, complaint) if complaint else Choice(PLAN, "", rows)
+        found = manifest.read(folder / f"{PLAN}.json")
+        complaint = _mismatch(folder, found, node)
+    except ManifestError as error:
+        return Choice(onnx, str(error))
+    except OSError as error:
+        return Choice(onnx, f"cannot be checked ({error.strerror})")
+    return Choice(onnx, complaint) if complaint else Choice(PLAN, "", found.rows)
 
 
-def _mismatch(folder: Path, manifest: dict[str, Any], node: Node) -> str:
-    """Why the plan in `folder` is not for `node`, as the end of a sentence about it; "" when it is."""
-    gpu, version = manifest["gpu"], manifest["library_version"]
+def _mismatch(folder: Path, found: Manifest, node: Node) -> str:
+    """Why the plan in `folder` is not for `node`, as the end of a sentence about it; "" when it is. Raises OSError."""
+    if found.library != _BACKENDS[PLAN]:
+        return f"is of {found.library}, which Triton does not serve"
+    if found.network != folder.parent.name:
+        return f"is of the network {found.network}"
     if not node.gpus:
-        return f"is for {gpu}, this machine has no GPU"
-    if node.gpus != (gpu,):
+        return f"is for {found.gpu}, this machine has no GPU"
+    if node.gpus != (found.gpu,):
         these = "this GPU is" if len(node.gpus) == 1 else "these GPUs are"
-        return f"is for {gpu}, {these} {' and '.join(node.gpus)}"
+        return f"is for {found.gpu}, {these} {' and '.join(node.gpus)}"
     plan = folder / PLAN
-    if (size := plan.stat().st_size) != manifest["engine_bytes"]:
-        return f"has {size} bytes where its manifest says {manifest['engine_bytes']}"
+    if not plan.is_file():
+        return "is not a file"
+    if (size := plan.stat().st_size) != found.engine_bytes:
+        return f"has {size} bytes where its manifest says {found.engine_bytes}"
     if node.tensorrt is None:
         return "needs TensorRT, which this Triton does not have"
-    if node.tensorrt and version.split(".")[:3] != node.tensorrt.split(".")[:3]:
-        return f"is of TensorRT {version}, this Triton has {node.tensorrt}"
+    if node.tensorrt and found.library_version.split(".")[:3] != node.tensorrt.split(".")[:3]:
+        return f"is of TensorRT {found.library_version}, this Triton has {node.tensorrt}"
+    if (folder / ONNX).exists() and ONNX not in found.onnx_sha256:
+        return f"has a manifest that does not say from which {ONNX} it was built"
     # Last, because at full size it takes seconds.
-    if _sha256(plan) != manifest["engine_sha256"]:
+    if _sha256(plan) != found.engine_sha256:
         return "is not the file that its manifest describes"
-    for name, digest in manifest["onnx_sha256"].items():
-        if (folder / name).exists() and _sha256(folder / name) != digest:
+    for name, digest in found.onnx_sha256.items():
+        if (folder / name).is_file() and _sha256(folder / name) != digest:
             return f"was built from another {name}"
     return ""
 

@@ -1,7 +1,7 @@
 """Every network compiles for a GPU, without one; what cannot says why; the server trusts no other engine."""
 
-import importlib.util
-import sys
+import dataclasses
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -53,14 +53,9 @@ def half(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callab
 @pytest.fixture(scope="module")
 def server_engines() -> ModuleType:
     """nexus_server.engines, which is not installed where networks are built."""
-    path = ROOT / "server/nexus_server/engines.py"
-    spec = importlib.util.spec_from_file_location("server_engines", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "server"))
+        return importlib.import_module("nexus_server.engines")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -147,7 +142,7 @@ def test_the_server_reads_the_manifest(
     at_fp16(networks.artifact("u2net", half("u2net")), "u2net", tmp_path)
     built = write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None, max_batch=4)
     built.rename(folder / plans.file)
-    manifest.beside(built).rename(manifest.beside(folder / plans.file))
+    manifest.write(dataclasses.replace(manifest.read(built), library=plans.backend), folder / plans.file)
     node = server_engines.Node(("sm86",), rtx.version)
     choice = server_engines.choose(folder, node)
     assert (choice.file, choice.complaint, choice.max_batch_size) == ("model.plan", "", 4)

@@ -49,7 +49,9 @@ def plan(folder: Path, gpu: str) -> Path:
     """Put a plan for `gpu` with a manifest beside the network in `folder`, as `nexus-export engine` does."""
     onnx = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     manifest = {
+        "network": folder.parent.name,
         "gpu": gpu,
+        "library": "tensorrt",
         "library_version": "10.13.2.6",
         "onnx_sha256": {"model.onnx": onnx},
         "profile": {"image": {"least": [1, 64, 64, 3], "usual": [2, 64, 64, 3], "most": [4, 64, 64, 3]}},

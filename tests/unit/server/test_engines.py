@@ -18,17 +18,21 @@ PLAN, ONNX = b"a plan of 24 bytes it is", b"an ONNX file"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A version folder whose plan fits NODE."""
-    (tmp_path / "model.plan").write_bytes(PLAN)
-    (tmp_path / "model.onnx").write_bytes(ONNX)
-    rewrite(tmp_path)
-    return tmp_path
+    """A version folder of LaMa whose plan fits NODE."""
+    version = tmp_path / "lama/1"
+    version.mkdir(parents=True)
+    (version / "model.plan").write_bytes(PLAN)
+    (version / "model.onnx").write_bytes(ONNX)
+    rewrite(version)
+    return version
 
 
 def rewrite(folder: Path, **facts: Any) -> None:
     """Write the manifest that fits NODE, but for `facts`."""
     manifest = {
+        "network": "lama",
         "gpu": "sm86",
+        "library": "tensorrt",
         "library_version": "10.13.2.6",
         "onnx_sha256": {"model.onnx": hashlib.sha256(ONNX).hexdigest()},
         "profile": {"image": {"least": [1, 64, 64, 3], "usual": [2, 64, 64, 3], "most": [3, 64, 64, 3]}},
@@ -92,12 +96,78 @@ def test_a_plan_of_another_export(folder: Path) -> None:
     assert choose(folder, NODE) == Choice("model.onnx", "was built from another model.onnx.data")
 
 
-def test_a_plan_without_a_manifest_that_can_be_read(folder: Path) -> None:
-    for text in ("", "[]", "{}", '{"gpu": "sm86"}'):
-        (folder / "model.plan.json").write_text(text)
-        assert choose(folder, NODE) == Choice("model.onnx", "has a manifest that cannot be read")
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", '"gpu"', '{"gpu": "sm86"', "\0", f'{{"gpu": {10**5 * "["}', '{"a": ' + 5000 * "9"],
+)
+def test_a_manifest_that_cannot_be_read(folder: Path, text: str) -> None:
+    """Not JSON, not an object, nested deeper than Python parses."""
+    (folder / "model.plan.json").write_text(text)
+    assert choose(folder, NODE) == Choice("model.onnx", "has a manifest that cannot be read")
+
+
+def test_a_plan_without_a_manifest(folder: Path) -> None:
     (folder / "model.plan.json").unlink()
     assert choose(folder, NODE) == Choice("model.onnx", "has no manifest")
+    (folder / "model.plan.json").symlink_to("/dev/zero")
+    assert choose(folder, NODE) == Choice("model.onnx", "has a manifest that is not a file")
+    (folder / "model.plan.json").unlink()
+    (folder / "model.plan.json").mkdir()
+    assert choose(folder, NODE) == Choice("model.onnx", "has a manifest that is not a file")
+
+
+DIGEST = hashlib.sha256(ONNX).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("network", None),
+        ("gpu", ["sm86"]),
+        ("library", 1),
+        ("library_version", 10),
+        ("engine_sha256", []),
+        ("engine_bytes", "24"),
+        ("engine_bytes", True),
+        ("onnx_sha256", []),
+        ("onnx_sha256", {"model.onnx": 1}),
+        ("onnx_sha256", {"model.onnx": "abc"}),
+        ("onnx_sha256", {"..": DIGEST}),
+        ("onnx_sha256", {"": DIGEST}),
+        ("onnx_sha256", {"/dev/zero": DIGEST}),
+        ("onnx_sha256", {"a\0b": DIGEST}),
+        ("profile", []),
+        ("profile", {}),
+        ("profile", {"image": []}),
+        ("profile", {"image": {"least": [1]}}),
+        *[("profile", {"image": {"most": most}}) for most in ([], 4, [0], [-5], ["4"], [4.5], [[4]])],
+    ],
+)
+def test_a_malformed_fact_costs_the_plan(folder: Path, fact: str, value: object) -> None:
+    """And never the server."""
+    rewrite(folder, **{fact: value})
+    assert choose(folder, NODE) == Choice(
+        "model.onnx", f"has a manifest whose {fact} is missing or malformed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "complaint"),
+    [
+        ({"library": "rtx"}, "is of rtx, which Triton does not serve"),
+        ({"network": "u2net"}, "is of the network u2net"),
+        ({"onnx_sha256": {}}, "has a manifest that does not say from which model.onnx it was built"),
+    ],
+)
+def test_a_plan_of_something_else(folder: Path, facts: dict[str, Any], complaint: str) -> None:
+    rewrite(folder, **facts)
+    assert choose(folder, NODE) == Choice("model.onnx", complaint)
+
+
+def test_a_plan_that_is_not_a_file(folder: Path) -> None:
+    (folder / "model.plan").unlink()
+    (folder / "model.plan").mkdir()
+    assert choose(folder, NODE) == Choice("model.onnx", "is not a file")
 
 
 def test_a_folder_without_a_plan(folder: Path) -> None:
