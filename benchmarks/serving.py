@@ -20,9 +20,9 @@ import onnxruntime
 import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_ensembles import images, png
+from nexus_ensembles import sam
 from nexus_ensembles.frames import Letterbox
 from nexus_ensembles.networks import Array
-from nexus_ensembles.sam import Sam
 from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
 from tritonclient.utils import np_to_triton_dtype
@@ -82,7 +82,7 @@ def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
         "embedding": embedding,
         "mask_input": np.zeros((1, 1, 256, 256), np.float32),
         "has_mask": np.zeros((1, 1), np.float32),
-        **{name: array[None] for name, array in prompt.tokens(Sam.of(b"sam"), frame).items()},
+        **{name: array[None] for name, array in prompt.tokens(sam.MODELS.get(b"sam"), frame).items()},
     }
     decoder = session("sam_decoder")
 

@@ -6,6 +6,7 @@ Both as the rembg package applies them.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,28 @@ from PIL import Image, ImageColor
 
 from nexus_ensembles import images, png
 from nexus_ensembles.errors import BadInput, NotBuilt
+from nexus_ensembles.models import Model, Models
 from nexus_ensembles.networks import Float32, Networks, UInt8
 
-#: The side of the square that each model takes the photo in.
-SIDES = {"u2net": 320, "isnet": 1024}
-DEFAULT_MODEL = b"u2net"
 TRANSPARENT = "transparent"
 Colour = tuple[int, int, int]
-_NOT_BUILT = {
-    "u2net": "u2net is not built on this server; run there: nexus-export build u2net",
-    "isnet": "isnet is not built on this server; run there: "
-    "nexus-export build isnet --checkpoint isnet-general-use",
-}
 _NOT_A_COLOUR = 'background is not a colour: give "transparent", a CSS name such as "white", or #rrggbb.'
 
 
+@dataclass(frozen=True)
+class Matting(Model):
+    """The network `name`, which takes the photo in a square of `side` pixels."""
+
+    side: int
+
+
+MODELS = Models(
+    Matting("u2net", build="u2net", side=320), Matting("isnet", build="isnet --checkpoint ...", side=1024)
+)
+
+
 async def run(
-    networks: Networks, *, image: bytes, background: bytes = b"white", model: bytes = DEFAULT_MODEL
+    networks: Networks, *, image: bytes, background: bytes = b"white", model: bytes = MODELS.default
 ) -> dict[str, Any]:
     """Replace the background of `image` by a colour, or by nothing.
 
@@ -37,14 +43,14 @@ async def run(
     "isnet". Returns `image`, a PNG: RGBA with the photo's own colours when transparent, else RGB blended onto the
     colour. Raises BadInput, also where the model is not built.
     """
-    name = _parse_model(model)
+    matting = MODELS.get(model)
     colour = parse_background(background)
     photo = await asyncio.to_thread(images.decode_photo, image)
-    small = await asyncio.to_thread(_shrink, photo.rgb, SIDES[name])
+    small = await asyncio.to_thread(_shrink, photo.rgb, matting.side)
     try:
-        outputs = await networks.run(name, image=small)
+        outputs = await networks.run(matting.name, image=small)
     except NotBuilt as error:
-        raise BadInput(_NOT_BUILT[name]) from error
+        raise MODELS.not_built(matting) from error
     return {"image": await asyncio.to_thread(_cut_out, photo, outputs["alpha"], colour)}
 
 
@@ -62,13 +68,6 @@ def parse_background(background: bytes) -> Colour | None:
     if not all(0 <= level <= 255 for level in colour):  # Pillow admits rgb(999, 0, 0)
         raise BadInput(_NOT_A_COLOUR)
     return colour
-
-
-def _parse_model(model: bytes) -> str:
-    name = model.decode("utf-8", errors="replace")
-    if name not in SIDES:
-        raise BadInput(f"model must be {' or '.join(map(repr, SIDES))}, not {name[:40]!r}.")
-    return name
 
 
 def _shrink(rgb: UInt8, side: int) -> UInt8:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nexus_ensembles.errors import BadInput
 from nexus_ensembles.frames import Letterbox, Stretch
+from nexus_ensembles.models import Model, Models
 from nexus_ensembles.networks import Float32
 
 # The published SAM 2's dynamic_multimask_via_stability: a mask whose area hardly depends on where it is cut is stable.
@@ -16,33 +16,18 @@ STABILITY_SHARE = 0.98
 
 
 @dataclass(frozen=True)
-class Sam:
+class Sam(Model):
     """One generation: the networks `name`_encoder and `name`_decoder, and how they were trained to be used.
 
     `frame` brings a photo into the square that the encoder takes, `features` are the outputs of the encoder that the
     decoder takes. `always_closes`: a box, too, is followed by the token for "not a point". `may_fall_back`: where the
-    single mask is not stable, the best of the three takes its place. `build` is what nexus-export builds it by.
+    single mask is not stable, the best of the three takes its place.
     """
 
-    name: str
     frame: type[Letterbox] | type[Stretch]
     features: tuple[str, ...]
     always_closes: bool
     may_fall_back: bool
-    build: str
-
-    @classmethod
-    def of(cls, name: bytes) -> Sam:
-        """The model of this name, UTF-8; raises BadInput."""
-        text = name.decode("utf-8", errors="replace")
-        if text not in MODELS:
-            raise BadInput(f"model must be {' or '.join(map(repr, MODELS))}, not {text[:40]!r}.")
-        return MODELS[text]
-
-    @property
-    def not_built(self) -> str:
-        """What to tell whoever asks for it where it is not built."""
-        return f"{self.name} is not built on this server; run there: nexus-export build {self.build}"
 
     def choose(self, masks: Float32, scores: Float32, is_ambiguous: bool) -> int:
         """Which of the masks FP32 [4, 256, 256], logits, to take: 0, the single one, or the best of the other three.
@@ -60,19 +45,23 @@ def _is_stable(logits: Float32) -> bool:
     return within >= STABILITY_SHARE * around
 
 
-MODELS = {
-    model.name: model
-    for model in (
-        # Kirillov et al. 2023, arXiv:2304.02643.
-        Sam("sam", Letterbox, ("embedding",), always_closes=False, may_fall_back=False, build="sam"),
-        # Ravi et al. 2024, arXiv:2408.00714, as its SAM2ImagePredictor uses it.
-        Sam(
-            "sam2",
-            Stretch,
-            ("embedding", "high_res_0", "high_res_1"),
-            always_closes=True,
-            may_fall_back=True,
-            build="sam2 --checkpoint sam2.1_hiera_tiny",
-        ),
-    )
-}
+MODELS = Models(
+    # Kirillov et al. 2023, arXiv:2304.02643.
+    Sam(
+        "sam",
+        build="sam",
+        frame=Letterbox,
+        features=("embedding",),
+        always_closes=False,
+        may_fall_back=False,
+    ),
+    # Ravi et al. 2024, arXiv:2408.00714, as its SAM2ImagePredictor uses it.
+    Sam(
+        "sam2",
+        build="sam2 --checkpoint ...",
+        frame=Stretch,
+        features=("embedding", "high_res_0", "high_res_1"),
+        always_closes=True,
+        may_fall_back=True,
+    ),
+)

@@ -16,7 +16,7 @@ from nexus_ensembles import images, png, regions
 from nexus_ensembles.errors import BadInput, NotBuilt
 from nexus_ensembles.frames import Frame
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
-from nexus_ensembles.sam import Sam
+from nexus_ensembles.sam import MODELS, Sam
 
 MAX_POINTS = 64
 # Specks and holes of fewer pixels than this, counted in the 1024 frame, are dropped unless the caller says otherwise.
@@ -26,7 +26,6 @@ TOKENS = 8
 
 # The confidence given to a rough mask as a mask prompt, in logits: a sure one, but open to correction.
 ROUGH_LOGIT = 6.0
-DEFAULT_MODEL = b"sam"
 
 # The labels that the decoders know beside 1 (positive) and 0 (negative).
 BOX_CORNERS = (2.0, 3.0)
@@ -106,7 +105,7 @@ async def run(
     labels: Array | None = None,
     box: Array | None = None,
     min_area: int = -1,
-    model: bytes = DEFAULT_MODEL,
+    model: bytes = MODELS.default,
 ) -> dict[str, Any]:
     """Segment the object that `points` (with `labels`, by default all positive) or `box` show.
 
@@ -115,7 +114,7 @@ async def run(
     Specks and holes of fewer than `min_area` pixels of the 1024 frame are dropped; 0 keeps them, -1 means MIN_AREA.
     Raises BadInput.
     """
-    sam = Sam.of(model)
+    sam = MODELS.get(model)
     photo = await asyncio.to_thread(images.decode_photo, image)
     prompt = Prompt.parse(points, labels, box, photo.size)
     mask, score = await predict(networks, sam, photo.rgb, prompt, min_area)
@@ -150,7 +149,7 @@ async def predict(
             has_mask=np.array([rough is not None], np.float32),
         )
     except NotBuilt as error:
-        raise BadInput(model.not_built) from error
+        raise MODELS.not_built(model) from error
     masks, scores = decoded["masks"], decoded["scores"]
     token = model.choose(masks, scores, prompt.is_ambiguous and rough is None)
     area = MIN_AREA if min_area < 0 else min_area

@@ -11,7 +11,7 @@ import numpy as np
 from nexus_ensembles import cleanup, geometry, images, png, segment
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
-from nexus_ensembles.sam import Sam
+from nexus_ensembles.sam import MODELS
 
 
 async def run(
@@ -23,7 +23,7 @@ async def run(
     box: Array | None = None,
     rough_mask: bytes = b"",
     dilate: int = 3,
-    model: bytes = segment.DEFAULT_MODEL,
+    model: bytes = MODELS.default,
 ) -> dict[str, Any]:
     """Remove the object that clicks, a box or a roughly painted mask show; `model`, "sam" or "sam2", finds it.
 
@@ -31,7 +31,7 @@ async def run(
     `score`, the IoU that the model predicts. The mask is the model's, grown by one cell of its 256 x 256 grid on every
     side, which is as sure as it can be of an edge: without it a rim of the object would stay. Raises BadInput.
     """
-    sam = Sam.of(model)
+    sam = MODELS.get(model)
     photo = await asyncio.to_thread(images.decode_photo, image)
     rough = None
     if rough_mask:

@@ -180,6 +180,7 @@ def test_where_it_is_not_built_the_answer_says_what_builds_it(client: Client, op
     with pytest.raises(InvalidInput) as caught:
         getattr(photo, operation)([(240, 160)], model="sam2")
     assert str(caught.value) == (
-        "sam2 is not built on this server; run there: nexus-export build sam2 --checkpoint sam2.1_hiera_tiny"
+        "sam2 is not available on this server; ask for sam, or have its operator build it "
+        "(nexus-export build sam2 --checkpoint ...)."
     )
     assert getattr(photo, operation)([(240, 160)], model="sam").mask.any()

@@ -88,7 +88,8 @@ def test_a_model_that_is_not_built() -> None:
     with pytest.raises(BadInput) as caught:
         run(remove_background.run(networks, image=encode(noise(8, 8)), model=b"isnet"))
     assert str(caught.value) == (
-        "isnet is not built on this server; run there: nexus-export build isnet --checkpoint isnet-general-use"
+        "isnet is not available on this server; ask for u2net, or have its operator build it "
+        "(nexus-export build isnet --checkpoint ...)."
     )
 
 

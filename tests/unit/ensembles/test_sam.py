@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from nexus_ensembles import frames, geometry, segment, smart_remove
 from nexus_ensembles.errors import BadInput
-from nexus_ensembles.sam import Sam
+from nexus_ensembles.sam import MODELS
 
 from tests.unit.ensembles.fakes import FILL, FakeNetworks, decode, encode, noise, run
 
 POINTS = np.array([[50, 25]], np.float32)
 BOX = np.array([20, 10, 160, 80], np.float32)
-SAM2 = Sam.of(b"sam2")
+SAM2 = MODELS.get(b"sam2")
 
 
 def test_the_networks_get_the_shapes_and_types_of_their_configs() -> None:
@@ -152,6 +152,7 @@ def test_a_model_that_is_not_built(pipeline: Any, absent: tuple[str, ...]) -> No
     with pytest.raises(BadInput) as caught:
         run(pipeline(networks, image=image, points=POINTS, model=b"sam2"))
     assert str(caught.value) == (
-        "sam2 is not built on this server; run there: nexus-export build sam2 --checkpoint sam2.1_hiera_tiny"
+        "sam2 is not available on this server; ask for sam, or have its operator build it "
+        "(nexus-export build sam2 --checkpoint ...)."
     )
     run(pipeline(networks, image=image, points=POINTS))

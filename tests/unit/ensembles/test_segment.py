@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from nexus_ensembles import frames, segment
 from nexus_ensembles.errors import BadInput
-from nexus_ensembles.sam import Sam
+from nexus_ensembles.sam import MODELS
 
 from tests.unit.ensembles.fakes import FakeNetworks, decode, encode, noise, run
 
-SAM = Sam.of(b"sam")
+SAM = MODELS.get(b"sam")
 SIZE = (200, 100)
 NAN = float("nan")
 
