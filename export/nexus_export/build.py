@@ -138,19 +138,10 @@ def _stage(
         commit_network(path)
     else:
         assert bench is not None
-        _stage_int8(export, fp32, metadata, path, bench)
+        from nexus_export.precision.int8 import quantize
+
+        quantize(fp32, bench.calibration(export.network), export.network.int8_keep, path, metadata)
     return _Staged(export, precision, path, fp32)
-
-
-def _stage_int8(export: Export, fp32: Path, metadata: Mapping[str, str], path: Path, bench: "Bench") -> None:
-    import onnx
-
-    from nexus_export.precision.int8 import quantize
-
-    quantized = fp32.with_name("int8.onnx")
-    quantize(fp32, bench.calibration(export.network), export.network.int8_keep, quantized)
-    stage_network(onnx.load(str(quantized)), {}, metadata, path)
-    commit_network(path)
 
 
 def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> Built:

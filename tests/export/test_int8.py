@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from nexus_export.artifacts import read_metadata
 from nexus_export.engines.symmetric import make_symmetric
 from nexus_export.export import Array, Run
 from nexus_export.networks import NETWORKS
+from nexus_export.onnx_graphs import writing
+from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import LAYERS, layers, quantised_weights
@@ -127,6 +130,25 @@ def test_small_network(small: tuple[Path, list[dict[str, Array]]], tmp_path: Pat
     expected, found = (onnx_run(file)(inputs[0])["y"] for file in (path, tmp_path / "int8.onnx"))
     # Probabilities; two layers, each with half a step in 255 of its input and in 127 of its weights.
     assert 0 < np.abs(expected - found).max() < 0.05
+
+
+def test_weights_too_many_for_one_message(
+    small: tuple[Path, list[dict[str, Array]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from beside the graph and written beside it: the same numbers as in one file."""
+    path, inputs = small
+    quantize(path, inputs, (), tmp_path / "inline.onnx")
+    monkeypatch.setattr(writing, "INLINE_BYTES", 0)
+    monkeypatch.setattr(writing, "_SMALL_BYTES", 0)
+    write_network(onnx.load(str(path)), {}, tmp_path / "large.onnx")
+    quantize(tmp_path / "large.onnx", inputs, (), tmp_path / "beside.onnx", {"key": "value"})
+    for name in ("large", "beside"):
+        graph = onnx.load(str(tmp_path / f"{name}.onnx"), load_external_data=False).graph
+        assert {tensor.data_location for tensor in graph.initializer} == {TensorProto.EXTERNAL}
+    assert read_metadata(tmp_path / "beside.onnx") == {"key": "value"}
+    assert not list(tmp_path.glob("*.part"))
+    inline, beside = (onnx_run(tmp_path / f"{name}.onnx")(inputs[0])["y"] for name in ("inline", "beside"))
+    np.testing.assert_array_equal(inline, beside)
 
 
 def test_kept_layer_stays_float(small: tuple[Path, list[dict[str, Array]]], tmp_path: Path) -> None:

@@ -63,13 +63,8 @@ def weight_shapes(template: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def weight_bytes(template: onnx.ModelProto) -> int:
-    """What the weights will take in the types that their initializers declare."""
-    sizes = (
-        _dtype(tensor).itemsize * math.prod(tensor.dims)
-        for tensor in template.graph.initializer
-        if _is_empty(tensor)
-    )
-    return sum(sizes)
+    """What all initializers, with data or without, will take in the types that they declare."""
+    return sum(_dtype(tensor).itemsize * math.prod(tensor.dims) for tensor in template.graph.initializer)
 
 
 def check_names(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from nexus_export.errors import BuildError
 from nexus_export.onnx_graphs.template import cast_weight, check_names, fill, weight_bytes
@@ -17,6 +17,8 @@ from nexus_export.onnx_graphs.template import cast_weight, check_names, fill, we
 INLINE_BYTES = 1 << 30
 # Engines map the file into memory, which pages begin.
 _ALIGNMENT = 4096
+# Tensors of no more bytes stay in the graph: sizes and scales, which tools read there.
+_SMALL_BYTES = 1024
 
 
 def write_file(path: Path, content: bytes | memoryview) -> None:
@@ -44,7 +46,8 @@ def stage_network(
 ) -> None:
     """Write a network beside `path`, for `commit_network` to put in place; see `template.fill` for the weights.
 
-    Of weights that go into a file of their own one is in memory at a time, if `weights` loads them when asked.
+    A template may hold weights, even all of them and `weights` be empty; it is copied and stays as it is. Of
+    `weights` that go into a file of their own one is in memory at a time, if `weights` loads them when asked.
 
     Raises:
         BuildError: the disk is full, or the folder cannot be written.
@@ -58,6 +61,12 @@ def stage_network(
             model = _fill_beside(template, weights, _data(path))
         onnx.helper.set_model_props(model, dict(metadata))
         _part(path).write_bytes(model.SerializeToString())
+
+
+def write_network(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a network that holds its weights to `path`. Raises BuildError as `stage_network` does."""
+    stage_network(model, {}, metadata, path)
+    commit_network(path)
 
 
 def commit_network(path: Path) -> None:
@@ -84,17 +93,22 @@ def move_network(staged: Path, path: Path) -> None:
 def _fill_beside(
     template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]], data: Path
 ) -> onnx.ModelProto:
-    """Like `template.fill`, with the weights in the file `data`, of which one is in memory at a time."""
+    """Like `template.fill`, with all large tensors in the file `data`; of `weights` one is in memory at a time."""
     shapes = check_names(template, weights)
     model = onnx.ModelProto()
     model.CopyFrom(template)
     with _part(data).open("wb") as stream:
         for tensor in model.graph.initializer:
-            if tensor.name not in shapes:
+            if tensor.name in shapes:
+                values = cast_weight(tensor, weights[tensor.name])
+            elif tensor.ByteSize() > _SMALL_BYTES:
+                values = numpy_helper.to_array(tensor)
+            else:
                 continue
             stream.seek(-(-stream.tell() // _ALIGNMENT) * _ALIGNMENT)
             offset = stream.tell()
-            length = stream.write(cast_weight(tensor, weights[tensor.name]).data)
+            length = stream.write(np.ascontiguousarray(values).data)
+            tensor.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
             tensor.data_location = TensorProto.EXTERNAL
             for key, value in (("location", data.name), ("offset", offset), ("length", length)):
                 tensor.external_data.add(key=key, value=str(value))

@@ -9,20 +9,10 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from nexus_export.export import Array
+from nexus_export.onnx_graphs.writing import write_network
 
 #: The least and the largest value of an activation, by its tensor's name.
 Ranges = Mapping[str, tuple[float, float]]
-
-#: Past this many bytes of weights a graph and its weights are two files: a protobuf message ends at 2 GB.
-_INLINE_BYTES = 1 << 30
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write `model`, with its weights in a file beside it where they are too many for one message."""
-    beside = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _INLINE_BYTES
-    data = path.with_name(f"{path.name}.data")
-    data.unlink(missing_ok=True)  # else onnx would append to it
-    onnx.save(model, str(path), save_as_external_data=beside, location=data.name)
 
 
 def measure_ranges(
@@ -48,7 +38,7 @@ def measure_ranges(
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            save(model, path)
+            write_network(model, {}, path)
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     finally:
         del graph.node[nodes:], graph.output[len(outputs) :]

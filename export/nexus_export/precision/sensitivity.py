@@ -21,7 +21,8 @@ import onnx
 
 from nexus_export.export import Array, Run
 from nexus_export.networks import NETWORKS, Network, artifact
-from nexus_export.precision.calibration import Ranges, measure_ranges, save
+from nexus_export.onnx_graphs.writing import write_network
+from nexus_export.precision.calibration import Ranges, measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.qdq import Layer, activations, insert, layers
 from nexus_export.quality.metrics import psnr_db
@@ -49,12 +50,12 @@ def rank(
 
     def psnr(chosen: Sequence[Layer]) -> float:
         path = folder / "chosen.onnx"
-        save(insert(model, ranges, chosen), path)
+        write_network(insert(model, ranges, chosen), {}, path)
         outputs = onnx_run(path)(row)
         return min(psnr_db(reference[name], outputs[name]) for name in reference)
 
     plain = folder / "plain.onnx"
-    save(model, plain)
+    write_network(model, {}, plain)
     reference = onnx_run(plain)(row)
     size = -(-len(found) // _GROUPS)
     groups = [found[start : start + size] for start in range(0, len(found), size)]
@@ -80,7 +81,8 @@ def measure_sensitivity(
         for count in (None, *KEPT):
             kept = [] if count is None else [*ends, *inner[:count]]
             path = folder / "some.onnx"
-            save(insert(model, ranges, [layer for layer in found if layer not in kept]), path)
+            chosen = [layer for layer in found if layer not in kept]
+            write_network(insert(model, ranges, chosen), {}, path)
             quality, _ = measure(network, "int8", path, photos["test"], upstream)
             label = "none" if count is None else f"first, last and {count}"
             gates[label] = {
