@@ -9,13 +9,17 @@ import numpy as np
 import onnxruntime
 import pytest
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
-from nexus_export import compact, networks
+from nexus_export import compact, networks, u2net
+from nexus_export.build import write_fp32
 from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.sam.encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
 from nexus_export.sources import CLIP_VOCABULARY, MOBILE_SAM_ENCODER, PinnedFile, fetch
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.export import narrow_sam2
+from tests.export.random_isnet import write_isnet
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "cache"
@@ -30,13 +34,22 @@ def published() -> Callable[[PinnedFile], Path]:
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path of a network built in this session, by name."""
+    """The path of a network built in this session, by name; what the default profile lacks has random weights."""
     repository = tmp_path_factory.mktemp("repository")
 
     def build(name: str) -> Path:
         path = networks.artifact(name, repository)
-        if not path.is_file():
+        if path.is_file():
+            return path
+        if name in compact.RECIPES:
             compact.build(compact.RECIPES[name], repository, CACHE, lambda _: None)
+        elif name in networks.GROUPS["sam2"]:
+            narrow_sam2.write_checkpoint(repository / "narrow.pt")
+            narrow_sam2.build(repository, repository / "narrow.pt")
+        else:
+            # As wide as it takes for weights to be more than the graph.
+            [export] = u2net.exports(write_isnet(repository / "isnet.onnx", width=64), name)
+            write_fp32(export, {}, path)
         return path
 
     return build

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import cli, networks
-from nexus_export.compact import RECIPES
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
 from nexus_export.engines.libraries import Library
@@ -58,7 +57,7 @@ def server_engines() -> ModuleType:
         return importlib.import_module("nexus_server.engines")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Library, name: str) -> None:
     """For sm86; its manifest tells all that the server asks for. LaMa at sizes none of which is square."""
     network = two_sided(name)
@@ -80,7 +79,7 @@ def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Librar
     assert steps[-1] == "writing the engine"
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES.keys() - FP32_PRODUCTS - SLOW))
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - FP32_PRODUCTS - SLOW))
 def test_networks_compile_for_a_t4(half: Callable[[str], Path], rtx: Library, name: str) -> None:
     """sm75, which TensorRT-RTX gives no FP32 matrix product."""
     engine = write_engine(NETWORKS[name], half(name), "sm75", rtx, lambda _: None)

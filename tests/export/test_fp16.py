@@ -20,10 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 PHOTOS = Path(__file__).parents[2] / "demo" / "photos"
 NAMES = (
-    "u2net",
-    "lama",
-    "sam_encoder",
-    "sam_decoder",
+    *("u2net", "isnet", "lama", "sam_encoder", "sam_decoder", "sam2_encoder", "sam2_decoder"),
     *(f"{tier}_{part}" for tier in ("sdxl", "sd15") for part in ("text_encoder", "vae_decoder", "unet")),
 )
 

@@ -14,8 +14,10 @@ from nexus_export.errors import CheckpointError
 from nexus_export.sources import U2NETP, PinnedFile
 from nexus_export.u2net import build, exports, reference
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from PIL import Image
+
+from tests.export.random_isnet import write_isnet
 
 IMAGE_SIZE = 320
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -88,43 +90,10 @@ def test_a_batch_of_published_files_runs_image_by_image(
     assert (export.network.name, export.weights) == ("u2net", {})
 
 
-def _random_isnet(path: Path, side: int = 1024, opset: int = 13, batch: int | str = 1) -> Path:
-    """Halve, convolve, double, squash: a network that sees neighbours, on isnet-general-use's interface."""
-    rng = np.random.default_rng(0)
-    weights = {
-        "w1": rng.normal(0, 0.3, (8, 3, 5, 5)).astype(np.float32),
-        "w2": rng.normal(0, 0.3, (1, 8, 3, 3)).astype(np.float32),
-        "roi": np.zeros(0, np.float32),
-        "scales": np.array([1, 1, 2, 2], np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["input_image", "w1"], ["a"], strides=[2, 2], pads=[2] * 4),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1] * 4),
-        helper.make_node("Resize", ["c", "roi", "scales"], ["d"], mode="linear"),
-        helper.make_node("Sigmoid", ["d"], ["output_image"]),
-        helper.make_node("Sigmoid", ["c"], ["side"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "isnet",
-        [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, [batch, 3, side, side])],
-        [
-            helper.make_tensor_value_info("output_image", TensorProto.FLOAT, [batch, 1, "h", "w"]),
-            helper.make_tensor_value_info("side", TensorProto.FLOAT, [batch, 1, side // 2, side // 2]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path)
-    )
-    return path
-
-
 # Axes moved from attributes to inputs, of Squeeze with 13, of reductions with 18.
 @pytest.mark.parametrize("opset", [11, 13, 18])
 def test_isnet_matches_rembg(opset: int, photo: Callable[[str], Image.Image], tmp_path: Path) -> None:
-    path = _random_isnet(tmp_path / "isnet.onnx", opset=opset)
+    path = write_isnet(tmp_path / "isnet.onnx", opset=opset)
     images = np.stack([np.asarray(photo(name).resize((1024, 1024))) for name in ("coffee", "rocket")])
     images[1] //= 3
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -148,7 +117,7 @@ def test_isnet_matches_rembg(opset: int, photo: Callable[[str], Image.Image], tm
 
 
 def test_a_flat_prediction_is_no_foreground(tmp_path: Path) -> None:
-    model = onnx.load(str(_random_isnet(tmp_path / "isnet.onnx")))
+    model = onnx.load(str(write_isnet(tmp_path / "isnet.onnx")))
     for tensor in model.graph.initializer[:2]:
         tensor.CopyFrom(numpy_helper.from_array(np.zeros(tensor.dims, np.float32), tensor.name))
     wrapped = build(model, "isnet").SerializeToString()
@@ -176,4 +145,4 @@ def test_other_files_are_refused_in_one_sentence(
     ):
         next(exports(published(U2NETP), "isnet"))
     with pytest.raises(CheckpointError, match=r"is not an ONNX file of u2net \(one image of 320 x 320 in"):
-        next(exports(_random_isnet(tmp_path / "isnet.onnx"), "u2net"))
+        next(exports(write_isnet(tmp_path / "isnet.onnx"), "u2net"))
