@@ -3,7 +3,7 @@
 Weights are INT8, symmetric, one scale an output channel; activations UINT8 with one scale and zero point a tensor
 (Jacob et al. 2017, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342). Biases stay FP32; onnxruntime and
 TensorRT make INT32 of them themselves. What the activations' type is decided by, and why this is not
-onnxruntime.quantization, is in benchmarks/results/int8.md.
+onnxruntime.quantization, is in benchmarks/results/int8_quantizers.md.
 """
 
 from collections.abc import Sequence

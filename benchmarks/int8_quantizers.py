@@ -1,0 +1,149 @@
+"""Ways to INT8 compared: ours, ours with signed activations, and onnxruntime.quantization on the same folded graph.
+
+    python -m benchmarks.int8_quantizers [--models model_repository] [NETWORK ...]
+
+reads FP32 networks (``nexus-export build``) and writes results/int8_quantizers.json and results/int8_quantizers.md.
+All calibrate on the same rows and leave out the same layers. Runs in the export environment.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+from nexus_export.engines.symmetric import make_symmetric
+from nexus_export.networks import NETWORKS, Network, artifact
+from nexus_export.onnx_graphs.attention import decomposed
+from nexus_export.precision.folding import fold
+from nexus_export.precision.int8 import quantize, without
+from nexus_export.precision.qdq import LAYERS, layers
+from nexus_export.quality.photos import Photo, Split, read_photos
+from nexus_export.quality.rows import Row, Upstream, rows
+from nexus_export.quality.verify import measure
+from nexus_export.runs import onnx_run
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from benchmarks.int8 import seconds
+from benchmarks.publish import RESULTS, publish
+
+#: Not SAM's encoder, which takes minutes.
+COMPARED = ("u2net", "lama", "sam_decoder", "sdxl_unet", "sd15_unet")
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    def __init__(self, given: Sequence[Row]) -> None:
+        self._rows: Iterator[Row] = iter(given)
+
+    def get_next(self) -> Row | None:
+        return next(self._rows, None)
+
+
+def quantize_with_onnxruntime(path: Path, given: Sequence[Row], keep: Sequence[str], out: Path) -> None:
+    """`quantize` by onnxruntime's tool, set alike: QDQ, a scale a channel, UINT8 activations of the whole range.
+
+    Attention is in plain operators: its calibration stops at tensors whose type onnx cannot infer.
+    """
+    model = decomposed(fold(onnx.load(str(path))))
+    chosen = {layer.weights for layer in without(layers(model), keep)}
+    excluded = []
+    for index, node in enumerate(model.graph.node):
+        node.name = f"node{index}"  # the tool excludes by name
+        if node.op_type in LAYERS and node.input[1] not in chosen:
+            excluded.append(node.name)
+    folded = out.with_name("folded.onnx")
+    onnx.save(model, str(folded))
+    quantize_static(
+        str(folded),
+        str(out),
+        _Reader(given),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=[*LAYERS, "Relu"],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=excluded,
+        extra_options={
+            "MatMulConstBOnly": True,
+            "WeightSymmetric": True,
+            "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+        },
+    )
+
+
+def compare(
+    network: Network, models: Path, photos: Mapping[Split, Sequence[Photo]], folder: Path
+) -> dict[str, Any]:
+    """Each way's figures."""
+    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
+    fp32 = artifact(network.name, models)
+    calibration = list(rows(network, "calibration", photos["calibration"], upstream))
+    paths = {way: folder / f"{way}.onnx" for way in ("ours", "signed", "onnxruntime")}
+    quantize(fp32, calibration, network.int8_keep, paths["ours"])
+    signed = onnx.load(str(paths["ours"]))
+    make_symmetric(signed)
+    onnx.save(signed, str(paths["signed"]))
+    quantize_with_onnxruntime(fp32, calibration, network.int8_keep, paths["onnxruntime"])
+    plain, *quick = seconds((fp32, *paths.values()), calibration[0])
+    figures: dict[str, Any] = {"metric": network.gate.metric, "bound": network.gate.bounds["int8"]}
+    for (way, path), taken in zip(paths.items(), quick, strict=True):
+        verdict = measure(network, "int8", path, photos["test"], upstream)[0].verdict
+        figures[way] = {
+            "mean": round(verdict.value, 4),
+            "worst": round(verdict.worst, 4),
+            "size_ratio": round(path.stat().st_size / fp32.stat().st_size, 3),
+            "cpu_latency_ratio": round(taken / plain, 2),
+        }
+    return figures
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Markdown: a row a network and way."""
+    lines = [
+        "INT8 written by `nexus_export.precision` (UINT8 activations), the same with signed activations around zero as "
+        "TensorRT takes them, and by onnxruntime.quantization on the same folded graph, same rows, same layers left "
+        "out, whose rest stays FP32 and whose attention is not fused. Size and processor time are shares of FP32's. "
+        "The UNets are tiny and random. Ours is chosen for its size: of 0.30, the bound, the other keeps one. In quality "
+        "each is ahead in some, in time they are near one another. nvidia-modelopt was not compared. Written by "
+        "benchmarks/int8_quantizers.py.",
+        "",
+        "| network | gate | way | mean | worst | size | CPU time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in results.items():
+        for way in ("ours", "signed", "onnxruntime"):
+            f = found[way]
+            lines.append(
+                f"| {name} | {found['metric']} {found['bound']} | {way} | {f['mean']} | {f['worst']} | "
+                f"{f['size_ratio']} | {f['cpu_latency_ratio']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Compare and write the results, beside those of networks that are not named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
+    parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
+    parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
+    options = parser.parse_args()
+    photos: dict[Split, Sequence[Photo]] = {
+        "calibration": read_photos(options.photos, "calibration"),
+        "test": read_photos(options.photos, "test"),
+    }
+    stored = RESULTS / "int8_quantizers.json"
+    results = json.loads(stored.read_text()) if stored.is_file() else {}
+    for name in options.networks or COMPARED:
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = compare(NETWORKS[name], options.models, photos, Path(folder))
+        print(name, results[name], flush=True)
+        publish("int8_quantizers", results, page(results))
+
+
+if __name__ == "__main__":
+    main()
