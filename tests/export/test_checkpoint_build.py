@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 from nexus_export import build as building
 from nexus_export import checkpoint_build, cli
+from nexus_export.artifacts import SOURCE_KEY, read_metadata
 from nexus_export.checkpoint_build import Opened
 from nexus_export.compact import RECIPES, State, state
 from nexus_export.diffusion.checkpoint import open_checkpoint
@@ -19,19 +21,34 @@ from nexus_export.errors import BuildError, CheckpointError, ExportError
 from nexus_export.export import Export
 from nexus_export.networks import GROUPS, artifact
 from nexus_export.onnx_graphs import writing
+from nexus_export.sam2 import checkpoint as sam2_checkpoint
+from nexus_export.sources import U2NETP, PinnedFile
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from tests.export import narrow_sam2
+
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "cache"
+PHOTOS = ROOT / "demo" / "photos"
 TIER = "sd15"  # the faster one
 Tiny = Callable[[str], Path]
 
 
 def _run(*arguments: str) -> str:
-    done = CliRunner().invoke(cli.app, arguments)
+    # Wide enough for each network's line.
+    done = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.exception
     return done.stdout
+
+
+@pytest.fixture
+def two_photos(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of as few photos as quality is measured on, one to calibrate with and one to test."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("chelsea.jpg", "coffee.jpg"):
+        (folder / name).symlink_to(PHOTOS / name)
+    return str(folder)
 
 
 def _files(repository: Path) -> list[str]:
@@ -41,12 +58,14 @@ def _files(repository: Path) -> list[str]:
 NETWORK_FILES = [f"{name}/1/model.onnx" for name in sorted(GROUPS[TIER])]
 
 
-def test_the_command_builds_what_the_default_does_not_touch(tiny_checkpoint: Tiny, tmp_path: Path) -> None:
-    out = str(tmp_path)
+def test_the_command_builds_what_the_default_does_not_touch(
+    tiny_checkpoint: Tiny, two_photos: str, tmp_path: Path
+) -> None:
+    out, checkpoint = str(tmp_path), str(tiny_checkpoint(TIER))
     built = _run(
-        "build", TIER, "--checkpoint", str(tiny_checkpoint(TIER)), "--out", out, "--cache", str(CACHE)
+        "build", TIER, "--checkpoint", checkpoint, "--photos", two_photos, "--out", out, "--cache", str(CACHE)
     )
-    assert "built from" in built
+    assert f"{TIER}: built from {checkpoint} in " in built
     figures = [name.replace("model.onnx", "quality.json") for name in NETWORK_FILES]
     assert _files(tmp_path) == sorted(
         ["generative_fill/1/merges.txt", "generative_fill/1/sd15.json", *NETWORK_FILES, *figures]
@@ -67,6 +86,41 @@ def test_the_command_builds_what_the_default_does_not_touch(tiny_checkpoint: Tin
     assert (tmp_path / NETWORK_FILES[0]).read_bytes() == before
     listed = [row for row in _run("list", "--out", out).splitlines() if row.startswith(TIER)]
     assert sum("(its own licence)" in row for row in listed) == 4
+
+
+def test_sam2_comes_out_of_a_checkpoint(
+    two_photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "narrow.pt"
+    narrow_sam2.write_checkpoint(checkpoint)
+    monkeypatch.setattr(sam2_checkpoint, "exports", partial(sam2_checkpoint.exports, sizes=narrow_sam2.SIZES))
+    out = tmp_path / "repository"
+    arguments = ("sam2", "--checkpoint", str(checkpoint), "--photos", two_photos, "--out", str(out))
+    lines = _run("build", *arguments, "--cache", str(CACHE)).splitlines()
+    assert [line.split(", max abs")[0] for line in lines[:2]] == [
+        "sam2_encoder: built, 1 MB",
+        "sam2_decoder: built, 16 MB",
+    ]
+    for name in GROUPS["sam2"]:
+        assert read_metadata(artifact(name, out))[SOURCE_KEY] == "checkpoint narrow.pt"
+
+
+def test_a_published_onnx_file_is_a_checkpoint_and_is_verified_against_it(
+    two_photos: str, published: Callable[[PinnedFile], Path], tmp_path: Path
+) -> None:
+    checkpoint = str(published(U2NETP))
+    out = ("--photos", two_photos, "--out", str(tmp_path / "repository"), "--cache", str(CACHE))
+    assert "u2net: built, 5 MB, max abs" in _run("build", "u2net", "--checkpoint", checkpoint, *out)
+    # Its name alone does not lead back to it.
+    done = CliRunner().invoke(cli.app, ["verify", "u2net", *out])
+    assert str(done.exception) == (
+        "u2net was built from u2netp.onnx, which has to be there to compare with; "
+        "run: nexus-export verify u2net --checkpoint PATH"
+    )
+    report = str(tmp_path / "report")
+    figures = _run("verify", "u2net", "--checkpoint", checkpoint, "--report", report, *out).splitlines()[1]
+    assert figures.split()[:2] == ["u2net", "fp32"]
+    assert figures.split()[-1] == "ok"
 
 
 def test_a_trained_checkpoint_is_not_called_random(tiny_checkpoint: Tiny, tmp_path: Path) -> None:
@@ -120,10 +174,9 @@ def test_a_fault_half_way_leaves_the_old_set(
 
     # What opening a tier's checkpoint gives, without the time that exporting takes.
     monkeypatch.setattr(checkpoint_build, "open_family", lambda *_: Opened(exports()))
-    photos = ROOT / "demo" / "photos"
     with pytest.raises(type(fault), match=str(fault)):
         checkpoint_build.build_checkpoint(
-            TIER, str(tmp_path), "fp32", tmp_path, CACHE, photos, lambda _: None
+            TIER, str(tmp_path), "fp32", tmp_path, CACHE, PHOTOS, lambda _: None
         )
     assert _files(tmp_path) == sorted(NETWORK_FILES)
     assert {(tmp_path / name).read_bytes() for name in NETWORK_FILES} == {b"old"}
