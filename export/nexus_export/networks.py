@@ -58,7 +58,8 @@ class Network:
     #: Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata tells it (`WIDTHS_KEY`).
     axes: Mapping[str, Range | None] = field(default_factory=dict)
     #: ONNX operators whose inputs and outputs stay FP32 at every precision; "*" is all of them. Softmax and
-    #: normalisations need not: engines sum them in FP32 inside, and networks pass their gates by far without.
+    #: normalisations need not: engines sum them in FP32 inside, and with all else rounded to FP16 the default networks
+    #: pass their gates.
     fp32_ops: frozenset[str] = frozenset()
     #: Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and what the
     #: sensitivity measurement named, the most sensitive first.
@@ -126,8 +127,8 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     tokens = ("input_ids", "input_ids_2") if is_sdxl else ("input_ids",)
     widths: dict[str, Range | None] = dict.fromkeys(("context_width", "pooled_width")[: 2 if is_sdxl else 1])
     latent = Tensor("latent", "FP32", (4, "latent_height", "latent_width"))
-    # SDXL's autoencoder overflows in FP16: only the published fp16-fix weights do not, and they are not told apart
-    # by their shapes. SD 1.5's is of the same structure and kept alike.
+    # SDXL's autoencoder overflows in FP16. The published fp16-fix does not, which its configuration tells: see
+    # diffusion.checkpoint. SD 1.5's says nothing, nobody has measured it here, and it is kept alike.
     whole = frozenset({"*"})
     return (
         Network(
@@ -217,7 +218,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 # The longest crop of ensembles/nexus_ensembles/cleanup.py.
                 _sides(("height", "width"), Range(16, 512, 2048)),
                 # LaMa's only matrix products are its DFT, whose sums run over the whole picture. Our compact weights do
-                # not need it (71 dB in FP16); nobody has measured the published ones.
+                # not need it (60 dB with and without); nobody has measured the published ones.
                 frozenset({"MatMul"}),
                 # The first, and the last of the compact network and of big-lama; none of the 78 is sensitive.
                 ("generator.model.1.ffc.*", "generator.model.22.weight", "generator.model.34.weight"),

@@ -41,6 +41,7 @@ def test_every_network_passes_its_gate(name: str, artifact: Callable[[str], Path
     onnx.save(half, str(path))
     photos = read_photos(PHOTOS, "test")[:1]
     quality, _ = measure(network, "fp16", path, photos, lambda other: onnx_run(artifact(other)))
+    assert quality.simulated
     assert quality.fault is None
     assert quality.verdict.passed, quality.complaint()
 

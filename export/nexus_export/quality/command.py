@@ -24,6 +24,7 @@ from nexus_export.export import Export
 from nexus_export.networks import GROUPS, Network, artifact, choose
 from nexus_export.onnx_graphs.writing import write_file
 from nexus_export.paths import PHOTOS
+from nexus_export.precision.simulation import SIMULATED
 from nexus_export.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def verify_command(
     with needing_extras():
         records = verify(networks or [], checkpoint, photos, report, out, cache)
     Console().print(table_of(records))
+    if any(record.quality.simulated for record in records):
+        print(SIMULATED)
     print(f"figures and pictures: {report}")
     if bad := [record.quality.complaint() for record in records if not record.quality.passed]:
         raise QualityError(f"{'; '.join(bad)}. Build again at a higher precision.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nexus_export.precision.simulation import SIMULATED
 from nexus_export.quality.speed import Speed
 from nexus_export.quality.verify import Quality
 from nexus_export.sources import sha256_of
@@ -26,6 +27,7 @@ class Record:
             "network": quality.network,
             "precision": quality.precision,
             "reference": self.reference,
+            "arithmetic": SIMULATED if quality.simulated else "FP32",
             "photos": list(self.photos),
             "rows": quality.rows,
             "gate": {

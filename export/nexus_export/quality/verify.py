@@ -10,12 +10,12 @@ import numpy as np
 from nexus_export.errors import QualityError
 from nexus_export.export import Array, Run
 from nexus_export.networks import Network, Precision
+from nexus_export.precision.simulation import served_run
 from nexus_export.quality import comparison
 from nexus_export.quality.comparison import Figures, Outputs
 from nexus_export.quality.gate import Verdict, judge
 from nexus_export.quality.photos import Photo, Pixels
 from nexus_export.quality.rows import Row, Upstream, framed, prompts_of, rows
-from nexus_export.runs import onnx_run
 
 #: An image encoder's quality is that of the masks which the FP32 decoder makes of its embedding.
 _DECODERS = {"sam_encoder": "sam_decoder", "sam2_encoder": "sam2_decoder"}
@@ -36,7 +36,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good an artifact is: means over `rows` rows, and the largest difference of them all."""
+    """How good an artifact is: means over `rows` rows, and the largest difference of them all.
+
+    `simulated` tells that its FP16 tensors were rounded as a GPU does, see `precision.simulation`.
+    """
 
     network: str
     precision: Precision
@@ -46,6 +49,7 @@ class Quality:
     ssim: float
     verdict: Verdict
     fault: str | None
+    simulated: bool
 
     @property
     def passed(self) -> bool:
@@ -70,7 +74,9 @@ def measure(
     made = list(rows(network, "test", photos, references))
     expected = _outputs(references(network.name), made)
     try:
-        found = _outputs(onnx_run(path), made)
+        run, simulated = served_run(path)
+        found = _outputs(run, made)
+        del run
     except Exception as error:
         # onnxruntime's classes are private, and its texts are of node names and source files.
         raise QualityError(
@@ -98,6 +104,7 @@ def measure(
         fmean(figure.ssim for figure in figures),
         judge(network, precision, largest, magnitude, figures),
         fault,
+        simulated,
     )
     return quality, samples
 
