@@ -12,10 +12,11 @@ import pytest
 from nexus_export import cli, networks
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
+from nexus_export.engines.builder import Order, keeps_fp32_products
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import profile
 from nexus_export.errors import BuildError
-from nexus_export.networks import NETWORKS
+from nexus_export.networks import NETWORKS, Precision
 from nexus_export.precision.int8 import quantize
 from nexus_export.sources import sha256_of
 
@@ -130,6 +131,14 @@ def test_the_shapes_come_from_the_registry() -> None:
     assert profile(NETWORKS["lama"], {}, max_batch=99)["mask"].most == (4, 2048, 2048, 1)
     with pytest.raises(BuildError, match="does not tell its context_width; build it again"):
         profile(NETWORKS["sdxl_unet"], {})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_fp32_products_are_not_tf32(name: str, precision: Precision) -> None:
+    """At FP16 those of the autoencoders and of LaMa's DFT; at the others all that are not INT8."""
+    order = Order(NETWORKS[name], Path(), precision, "sm86", {})
+    assert keeps_fp32_products(order) == (precision != "fp16" or name in FP32_PRODUCTS)
 
 
 def test_the_server_reads_the_manifest(

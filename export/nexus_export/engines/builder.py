@@ -15,6 +15,7 @@ from nexus_export.engines.profile import Profile
 from nexus_export.engines.refusals import Log, refusal
 from nexus_export.networks import Network, Precision
 from nexus_export.onnx_graphs.writing import write_file
+from nexus_export.precision.fp16 import ALL_OPS
 from nexus_export.sources import Report
 
 
@@ -59,7 +60,7 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
         )
     config = builder.create_builder_config()
     library.aim(config, order.gpu)
-    if order.precision == "fp32" or "MatMul" in order.network.fp32_ops:
+    if keeps_fp32_products(order):
         # TF32 has the mantissa of FP16: not what is meant by FP32.
         config.clear_flag(api.BuilderFlag.TF32)
     if order.streams_weights:
@@ -83,6 +84,13 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
     if engine is None:
         raise refusal(order.network, order.precision, library, order.gpu, log.errors)
     return memoryview(engine)
+
+
+def keeps_fp32_products(order: Order) -> bool:
+    """Whether products of the artifact are meant to be FP32: all of them, INT8's kept layers, or those that the
+    registry names.
+    """
+    return order.precision != "fp16" or not order.network.fp32_ops.isdisjoint({ALL_OPS, "MatMul"})
 
 
 def _logger(api: Any, log: Log) -> Any:
