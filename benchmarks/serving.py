@@ -19,8 +19,7 @@ import numpy as np
 import onnxruntime
 import tritonclient.grpc as grpc
 from nexus_client import Client
-from nexus_ensembles import images, png
-from nexus_ensembles import sam
+from nexus_ensembles import images, png, sam
 from nexus_ensembles.frames import Letterbox
 from nexus_ensembles.networks import Array
 from nexus_ensembles.segment import Prompt
