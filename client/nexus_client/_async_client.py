@@ -54,7 +54,7 @@ class AsyncClient:
         box: Box | None = None,
         *,
         min_area: int | None = None,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Client.segment`."""
@@ -77,7 +77,7 @@ class AsyncClient:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> SmartRemoval:
         """See `Client.smart_remove`."""
@@ -90,7 +90,7 @@ class AsyncClient:
         image: ImageInput,
         *,
         background: str = "white",
-        model: str = "u2net",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> Image.Image:
         """See `Client.remove_background`."""

@@ -35,7 +35,7 @@ class AsyncPhoto:
         box: Box | None = None,
         *,
         min_area: int | None = None,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Client.segment`."""
@@ -55,7 +55,7 @@ class AsyncPhoto:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> SmartRemoval:
         """See `Client.smart_remove`."""
@@ -64,7 +64,7 @@ class AsyncPhoto:
         )
 
     async def remove_background(
-        self, *, background: str = "white", model: str = "u2net", timeout: float | None = None
+        self, *, background: str = "white", model: str | None = None, timeout: float | None = None
     ) -> Image.Image:
         """See `Client.remove_background`."""
         return await self._client.remove_background(

@@ -64,7 +64,7 @@ class Client:
         box: Box | None = None,
         *,
         min_area: int | None = None,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> Segmentation:
         """Find the object under the clicks, or in the box.
@@ -74,7 +74,8 @@ class Client:
         `points`: clicks (x, y). `labels`: one per point, 1 inside the object and 0 outside it; all 1 unless
         given. `box`: x0, y0, x1, y1 around the object. `min_area`: drop specks and holes of fewer pixels than
         this (of the image scaled to 1024 on its long side); 0 keeps everything; the server's own figure
-        unless given. `model`: "sam", or "sam2" on a server that has it.
+        unless given. `model`: "sam" or, on a server that has it, "sam2"; the server's
+        default, "sam", unless given.
         """
         return self._run(lambda: _requests.segment(image, points, labels, box, min_area, model), timeout)
 
@@ -99,15 +100,15 @@ class Client:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> SmartRemoval:
         """Find an object and fill its place, in one call: `segment`, then `cleanup`.
 
         Usage: `client.smart_remove("beach.jpg", box=(40, 60, 210, 400)).image`
 
-        `rough_mask`: painted over the object, in place of clicks or a box. The rest as in `segment` and
-        `cleanup`.
+        `rough_mask`: painted over the object, in place of clicks or a box. `model`: "sam" or "sam2", what finds the
+        object. The rest as in `segment` and `cleanup`.
         """
         return self._run(
             lambda: _requests.smart_remove(image, points, labels, box, rough_mask, dilate, model), timeout
@@ -118,15 +119,15 @@ class Client:
         image: ImageInput,
         *,
         background: str = "white",
-        model: str = "u2net",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> Image.Image:
         """Keep the subject; return RGBA when `background` is "transparent", else RGB on that colour.
 
         Usage: `client.remove_background("portrait.jpg", background="transparent")`
 
-        `background`: "transparent", a CSS colour name, or #rrggbb. `model`: "u2net", or "isnet" for finer outlines on
-        a server that has it.
+        `background`: "transparent", a CSS colour name, or #rrggbb. `model`: "u2net" or, for finer outlines on a
+        server that has it, "isnet"; the server's default, "u2net", unless given.
         """
         return self._run(lambda: _requests.remove_background(image, background, model), timeout)
 

@@ -39,7 +39,7 @@ class Photo:
         box: Box | None = None,
         *,
         min_area: int | None = None,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> Segmentation:
         """See `Client.segment`."""
@@ -59,7 +59,7 @@ class Photo:
         rough_mask: MaskInput | None = None,
         *,
         dilate: int = 3,
-        model: str = "sam",
+        model: str | None = None,
         timeout: float | None = None,
     ) -> SmartRemoval:
         """See `Client.smart_remove`."""
@@ -68,7 +68,7 @@ class Photo:
         )
 
     def remove_background(
-        self, *, background: str = "white", model: str = "u2net", timeout: float | None = None
+        self, *, background: str = "white", model: str | None = None, timeout: float | None = None
     ) -> Image.Image:
         """See `Client.remove_background`."""
         return self._client.remove_background(

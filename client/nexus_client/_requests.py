@@ -34,7 +34,9 @@ Box = Sequence[float] | npt.NDArray[Any]
 PIPELINES = ("segment", "cleanup", "smart_remove", "remove_background", "generative_fill")
 """The operations, by the names of their models on the server."""
 
-SERVER_DEFAULT = -1
+# What stands for the server's own choice: of an area, and of a model.
+DEFAULT_AREA = -1
+DEFAULT_MODEL = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +59,15 @@ def segment(
     labels: Labels | None,
     box: Box | None,
     min_area: int | None,
-    model: str,
+    model: str | None,
 ) -> Request[Segmentation]:
     """Find the object under the clicks or in the box."""
-    area = SERVER_DEFAULT if min_area is None else _count("min_area", min_area)
+    area = DEFAULT_AREA if min_area is None else _count("min_area", min_area)
     inputs = {
         "image": blob(encode_image(image)),
         **_prompt(points, labels, box),
         "min_area": int32(area),
-        "model": _model(model, "sam"),
+        "model": _model(model),
     }
     return Request("segment", inputs, _read_segmentation)
 
@@ -87,7 +89,7 @@ def smart_remove(
     box: Box | None,
     rough_mask: MaskInput | None,
     dilate: int,
-    model: str,
+    model: str | None,
 ) -> Request[SmartRemoval]:
     """Find the object and fill its place."""
     rough = b"" if rough_mask is None else encode_mask(rough_mask, "rough_mask")
@@ -96,27 +98,27 @@ def smart_remove(
         **_prompt(points, labels, box),
         "rough_mask": blob(rough),
         "dilate": int32(_count("dilate", dilate)),
-        "model": _model(model, "sam"),
+        "model": _model(model),
     }
     return Request("smart_remove", inputs, _read_removal)
 
 
-def remove_background(image: ImageInput, background: str, model: str) -> Request[Image.Image]:
+def remove_background(image: ImageInput, background: str, model: str | None) -> Request[Image.Image]:
     """Keep the subject, on a colour or on nothing."""
     if not isinstance(background, str):
         raise InvalidInput(f"background must be a string such as 'white', not {type(background).__name__}")
     inputs = {
         "image": blob(encode_image(image)),
         "background": text(background),
-        "model": _model(model, "u2net"),
+        "model": _model(model),
     }
     return Request("remove_background", inputs, _read_image)
 
 
-def _model(model: str, usual: str) -> npt.NDArray[Any]:
-    if not isinstance(model, str):
-        raise InvalidInput(f"model must be a string such as {usual!r}, not {type(model).__name__}")
-    return text(model)
+def _model(model: str | None) -> npt.NDArray[Any]:
+    if model is not None and not isinstance(model, str):
+        raise InvalidInput(f"model must be a string, the name of a model, not {type(model).__name__}")
+    return text(DEFAULT_MODEL if model is None else model)
 
 
 def _prompt(points: Points | None, labels: Labels | None, box: Box | None) -> dict[str, npt.NDArray[Any]]:

@@ -24,10 +24,12 @@ class Models(Generic[M]):
 
     def __init__(self, default: M, *others: M) -> None:
         self._by_name = {model.name: model for model in (default, *others)}
-        self.default = default.name.encode()
+        self._default = default
 
     def get(self, name: bytes) -> M:
-        """The model of this name, UTF-8; raises BadInput."""
+        """The model of this name, UTF-8, or the default one where the name is empty; raises BadInput."""
+        if not name:
+            return self._default
         text = name.decode("utf-8", errors="replace")
         if text not in self._by_name:
             raise BadInput(f"model must be {' or '.join(map(repr, self._by_name))}, not {text[:40]!r}.")

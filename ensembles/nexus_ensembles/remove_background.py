@@ -35,13 +35,13 @@ MODELS = Models(
 
 
 async def run(
-    networks: Networks, *, image: bytes, background: bytes = b"white", model: bytes = MODELS.default
+    networks: Networks, *, image: bytes, background: bytes = b"white", model: bytes = b""
 ) -> dict[str, Any]:
     """Replace the background of `image` by a colour, or by nothing.
 
     `background` is UTF-8: "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). `model` is "u2net" or
-    "isnet". Returns `image`, a PNG: RGBA with the photo's own colours when transparent, else RGB blended onto the
-    colour. Raises BadInput, also where the model is not built.
+    "isnet"; empty means "u2net". Returns `image`, a PNG: RGBA with the photo's own colours when transparent, else RGB
+    blended onto the colour. Raises BadInput, also where the model is not built.
     """
     matting = MODELS.get(model)
     colour = parse_background(background)

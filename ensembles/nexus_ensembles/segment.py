@@ -105,12 +105,12 @@ async def run(
     labels: Array | None = None,
     box: Array | None = None,
     min_area: int = -1,
-    model: bytes = MODELS.default,
+    model: bytes = b"",
 ) -> dict[str, Any]:
     """Segment the object that `points` (with `labels`, by default all positive) or `box` show.
 
-    `model` is "sam" or "sam2". Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside), and `score`, the
-    IoU that the model predicts.
+    `model` is "sam" or "sam2"; empty means "sam". Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside),
+    and `score`, the IoU that the model predicts.
     Specks and holes of fewer than `min_area` pixels of the 1024 frame are dropped; 0 keeps them, -1 means MIN_AREA.
     Raises BadInput.
     """

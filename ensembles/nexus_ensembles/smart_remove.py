@@ -23,9 +23,9 @@ async def run(
     box: Array | None = None,
     rough_mask: bytes = b"",
     dilate: int = 3,
-    model: bytes = MODELS.default,
+    model: bytes = b"",
 ) -> dict[str, Any]:
-    """Remove the object that clicks, a box or a roughly painted mask show; `model`, "sam" or "sam2", finds it.
+    """Remove the object that clicks, a box or a roughly painted mask show; `model` as in `segment` finds it.
 
     Returns `image` as `cleanup` does, `mask` (8-bit grey PNG: what was taken for the object, before `dilate`) and
     `score`, the IoU that the model predicts. The mask is the model's, grown by one cell of its 256 x 256 grid on every

@@ -74,7 +74,7 @@ def segment(
             "--min-area", min=0, metavar="N", help="Drop specks and holes under N pixels; 0 keeps all."
         ),
     ] = None,
-    model: SamOption = "sam",
+    model: SamOption = None,
     url: UrlOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -124,7 +124,7 @@ def smart_remove(
         ),
     ] = None,
     dilate: DilateOption = 3,
-    model: SamOption = "sam",
+    model: SamOption = None,
     mask_output: Annotated[
         Path | None,
         typer.Option(
@@ -161,9 +161,11 @@ def remove_background(
         typer.Option("--background", metavar="COLOUR", help="transparent, a CSS colour name, or #rrggbb."),
     ] = "white",
     model: Annotated[
-        str,
-        typer.Option("--model", metavar="NAME", help="u2net, or isnet for finer outlines if it is built."),
-    ] = "u2net",
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="u2net, or isnet for finer outlines if the server has it."
+        ),
+    ] = None,
     url: UrlOption = None,
     timeout: TimeoutOption = None,
 ) -> None:

@@ -98,7 +98,9 @@ DilateOption = Annotated[
         "--dilate", min=0, metavar="N", help="Grow the mask by an ellipse of N pixels; 0 leaves it."
     ),
 ]
-SamOption = Annotated[str, typer.Option("--model", metavar="NAME", help="sam, or sam2 if the server has it.")]
+SamOption = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="sam, or sam2 if the server has it.")
+]
 UrlOption = Annotated[
     str | None,
     typer.Option(

@@ -64,7 +64,7 @@ def test_smart_remove_with_a_rough_mask(nexus: Nexus) -> None:
     inputs = nexus.mock.calls[0].inputs
     assert inputs["rough_mask"].item() == Path("mask.png").read_bytes()
     assert inputs["dilate"].tolist() == [[9]]
-    assert inputs["model"].item() == b"sam"
+    assert inputs["model"].item() == b""
     assert nexus.files() == {"out.png"}
 
 
@@ -72,7 +72,7 @@ def test_smart_remove_with_a_rough_mask(nexus: Nexus) -> None:
 def test_remove_background(nexus: Nexus, background: str, mode: str) -> None:
     assert nexus("remove-background", "photo.png", "--background", background, "-o", "out.png").exit_code == 0
     assert Image.open("out.png").mode == mode
-    assert nexus.mock.calls[-1].inputs["model"].item() == b"u2net"
+    assert nexus.mock.calls[-1].inputs["model"].item() == b""
 
 
 def test_remove_background_by_another_model(nexus: Nexus) -> None:

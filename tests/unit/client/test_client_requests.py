@@ -40,7 +40,7 @@ def test_segment_sends_every_input(client: Client, mock: MockTransport) -> None:
     check(inputs["labels"], np.int32, [1, 0])
     check(inputs["box"], np.float32, [0, 1, 20, 10])
     check(inputs["min_area"], np.int32, [0])
-    check(inputs["model"], np.object_, [b"sam"])
+    check(inputs["model"], np.object_, [b""])
 
 
 def test_segment_sends_what_is_absent_as_empty_tensors(client: Client, mock: MockTransport) -> None:
@@ -85,7 +85,7 @@ def test_smart_remove_sends_every_input(client: Client, mock: MockTransport) -> 
     check(clicked.inputs["dilate"], np.int32, [3])
     check(painted.inputs["rough_mask"], np.object_, [b"rough"])
     check(painted.inputs["dilate"], np.int32, [7])
-    check(clicked.inputs["model"], np.object_, [b"sam"])
+    check(clicked.inputs["model"], np.object_, [b""])
     check(painted.inputs["model"], np.object_, [b"sam2"])
     assert painted.inputs["points"].shape == (1, 0, 2)
 
@@ -97,7 +97,7 @@ def test_remove_background_sends_every_input(client: Client, mock: MockTransport
     assert model == "remove_background"
     assert set(inputs) == {"image", "background", "model"}
     check(inputs["background"], np.object_, [b"white"])
-    check(inputs["model"], np.object_, [b"u2net"])
+    check(inputs["model"], np.object_, [b""])
     check(mock.calls[1].inputs["model"], np.object_, [b"isnet"])
     check(mock.calls[1].inputs["background"], np.object_, ["rosé".encode()])
 
@@ -165,6 +165,6 @@ def test_mistakes_in_the_other_operations(client: Client, mock: MockTransport) -
         client.smart_remove(IMAGE, rough_mask=b"")
     with pytest.raises(InvalidInput, match="background must be a string"):
         client.remove_background(IMAGE, background=(255, 255, 255))  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="model must be a string such as 'u2net', not NoneType"):
-        client.remove_background(IMAGE, model=None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="model must be a string, the name of a model, not int"):
+        client.remove_background(IMAGE, model=7)  # type: ignore[arg-type]
     assert mock.calls == []

@@ -155,4 +155,6 @@ def test_a_model_that_is_not_built(pipeline: Any, absent: tuple[str, ...]) -> No
         "sam2 is not available on this server; ask for sam, or have its operator build it "
         "(nexus-export build sam2 --checkpoint ...)."
     )
-    run(pipeline(networks, image=image, points=POINTS))
+    networks.calls.clear()
+    run(pipeline(networks, image=image, points=POINTS, model=b""))
+    assert [call.network for call in networks.calls][:2] == ["sam_encoder", "sam_decoder"]
