@@ -42,13 +42,15 @@ lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
 	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/engines.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
-	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py tests/export tests/full
+	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py tests/export tests/full
 
 .PHONY: bench
-bench: .venv/.tests models ## measure on this machine and write benchmarks/results
+bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results
 	@$(SERVE)/python -m benchmarks.serving
 	@$(SERVE)/python -m benchmarks.generative_fill
 	@$(SERVE)/python -m benchmarks.content_filter
+	@$(EXPORT)/python -m benchmarks.quality
+	@$(EXPORT)/python -m benchmarks.precisions
 
 .PHONY: clean
 clean: ## remove environments, built networks and results
@@ -79,5 +81,5 @@ clean: ## remove environments, built networks and results
 
 .venv-export/.tests: tests/requirements-export.txt .venv-export/.ready
 	@echo "adding torch and what the tests need to .venv-export"
-	@$(EXPORT)/python $(PIP) -e 'export[torch]' -e ensembles -r $< $(PIP_FAILED)
+	@$(EXPORT)/python $(PIP) -e 'export[torch,quality]' -e ensembles -r $< $(PIP_FAILED)
 	@touch $@
