@@ -95,7 +95,7 @@ def build_networks(
             if bench is not None:
                 bench.add(export)
             chosen = offered(export.network, precision, processor)
-            staged.append(_stage(export, chosen, folder, origin, bench, report))
+            staged.append(_stage(export, chosen, folder, origin, bench, report, processor))
         records: list[Record | None] = [None] * len(staged)
         if bench is not None:
             for index, item in enumerate(staged):
@@ -122,9 +122,10 @@ def _stage(
     origin: Mapping[str, str],
     bench: "Bench | None",
     report: Report,
+    processor: Processor,
 ) -> _Staged:
     name = export.network.name
-    metadata = metadata_of(origin, precision, export.widths)
+    metadata = metadata_of(origin, precision, export.widths, processor)
     path, fp32 = artifact(name, folder), artifact(name, folder / "fp32")
     report(f"writing {name} at {precision}")
     if precision == "fp32":
@@ -134,13 +135,15 @@ def _stage(
     if precision == "fp16":
         from nexus_export.precision.fp16 import to_half
 
-        stage_network(to_half(export.template, export.network.fp32_ops), export.weights, metadata, path)
+        stage_network(to_half(export.template, export.single_ops), export.weights, metadata, path)
         commit_network(path)
     else:
         assert bench is not None
         from nexus_export.precision.int8 import quantize
 
-        quantize(fp32, bench.calibration(export.network), export.network.int8_keep, path, metadata)
+        network = export.network
+        calibration = bench.calibration(network)
+        quantize(fp32, calibration, network.int8_keep, path, metadata, processor, network.fp32_ops)
     return _Staged(export, precision, path, fp32)
 
 

@@ -23,6 +23,7 @@ class Export:
     `weights` is empty. `weights` may load each array when it is asked for: at full size not all fit in memory.
     `reference` loads the same network in torch, in FP32, or the published ONNX file where no torch code exists.
     `widths` are the sizes of the axes that the checkpoint fixes, see `networks.WIDTHS_KEY`.
+    `fp32_ops` take the place of `Network.fp32_ops` where the checkpoint's weights need others; None: they do not.
     """
 
     network: Network
@@ -30,3 +31,9 @@ class Export:
     weights: Mapping[str, NDArray[np.generic]]
     reference: Callable[[], Run]
     widths: Mapping[str, int] = field(default_factory=dict)
+    fp32_ops: frozenset[str] | None = None
+
+    @property
+    def single_ops(self) -> frozenset[str]:
+        """The ONNX operators that stay FP32 at every precision: the checkpoint's, else the network's."""
+        return self.network.fp32_ops if self.fp32_ops is None else self.fp32_ops

@@ -6,14 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from diffusers import DiffusionPipeline
-from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.build import build_networks
+from nexus_export.diffusion.checkpoint import export_of, open_checkpoint
 from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.errors import CheckpointError
+from nexus_export.networks import artifact
+from nexus_export.onnx_graphs.element_types import element_types
+from nexus_export.quality.bench import Bench
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
+from onnx import TensorProto
 
+PHOTOS = Path(__file__).parents[2] / "demo" / "photos"
 Tiny = Callable[[str], Path]
 
 
@@ -85,6 +92,27 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         CheckpointError, match=r"could not be fetched from the hub \(ConnectionError\); check"
     ):
         open_checkpoint("owner/checkpoint", "sdxl")
+
+
+@pytest.mark.parametrize(
+    ("upcast", "kind"), [(False, TensorProto.FLOAT16), (True, TensorProto.FLOAT), (None, TensorProto.FLOAT)]
+)
+def test_a_vae_says_whether_fp16_does_for_it(copy: Path, upcast: bool | None, kind: int) -> None:
+    """The published fp16-fix sets force_upcast to false, SDXL's own to true; SD 1.5's leaves it out."""
+    _change(copy / "vae" / "config.json", force_upcast=upcast)
+    checkpoint = open_checkpoint(str(copy), "sd15")
+    vae = [export_of(checkpoint, f"sd15_vae_{part}") for part in ("encoder", "decoder")]
+    for name in ("chelsea.jpg", "coffee.jpg"):
+        (copy / name).symlink_to(PHOTOS / name)
+    # What is computed in FP16 is measured, and held to its gate.
+    bench = Bench(copy) if kind == TensorProto.FLOAT16 else None
+    for built in build_networks(vae, "fp16", copy / "built", {}, bench, lambda _: None):
+        model = onnx.load(str(artifact(built.network.name, copy / "built")))
+        types = element_types(model)
+        computed = [types[node.output[0]] for node in model.graph.node if node.op_type == "Conv"]
+        assert len(computed) > 10
+        assert set(computed) == {kind}
+    assert export_of(checkpoint, "sd15_unet").single_ops == frozenset()
 
 
 def test_the_other_tier(tiny_checkpoint: Tiny) -> None:

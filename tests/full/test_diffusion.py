@@ -101,7 +101,7 @@ def _write(checkpoint: Path, network: str, folder: Path) -> Written:
     started = time.monotonic()
     export = export_of(open_checkpoint(str(checkpoint), network.partition("_")[0]), network)
     seconds, sizes = [time.monotonic() - started], []
-    half = to_half(export.template, export.network.fp32_ops)
+    half = to_half(export.template, export.single_ops)
     for path, template in ((folder / "fp32.onnx", export.template), (folder / "fp16.onnx", half)):
         started = time.monotonic()
         stage_network(template, export.weights, {}, path)

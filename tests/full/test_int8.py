@@ -41,7 +41,7 @@ def _export(name: str, write: Callable[[Path], None], folder: Path) -> None:
     checkpoint = folder / "checkpoint.pth"
     write(checkpoint)
     export = next({"lama": lama_exports, "sam_encoder": sam_exports}[name](checkpoint))
-    half = to_half(export.template, export.network.fp32_ops)
+    half = to_half(export.template, export.single_ops)
     for template, kind in ((export.template, "fp32"), (half, "fp16")):
         stage_network(template, export.weights, {}, folder / f"{kind}.onnx")
         commit_network(folder / f"{kind}.onnx")

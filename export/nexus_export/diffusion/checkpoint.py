@@ -52,6 +52,14 @@ class Checkpoint:
         """The configuration of one of its models."""
         return read_json(self._folder(component) / "config.json", self.name)
 
+    @property
+    def half_vae(self) -> bool:
+        """Whether the VAE says that it does not overflow in FP16, as the published fp16-fix one of SDXL does.
+
+        What says nothing is to be computed in FP32, as in diffusers.
+        """
+        return self.config("vae").get("force_upcast") is False
+
     def skeleton(self, component: str) -> Any:
         """The model of this name without its weights, in eval mode: it can be traced, and what it computes is 0.
 
@@ -152,6 +160,7 @@ def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeig
         _Weights(weight_shapes(template), models, traced.own_state),
         partial(reference, checkpoint, network),
         {axis: sizes[axis] for axis in NETWORKS[network].axes if axis in sizes},
+        frozenset() if "_vae_" in network and checkpoint.half_vae else None,
     )
 
 
