@@ -49,21 +49,22 @@ def _figures(name: str, precision: Precision, repository: Path) -> dict[str, Any
     # The UNets' INT8 is for GPUs, and is measured here all the same.
     if offered(recipe.network, precision, "gpu") != precision:
         return {"refused": f"not offered at {precision}"}
-    path = artifact(name, repository)
+    path, sheet = artifact(name, repository), f"{name}_{precision}.jpg"
+    drawn = RESULTS / f"quality_{sheet}" if name in SHEETS and precision != "fp32" else None
     if state(recipe, repository, precision) is not State.UP_TO_DATE:
         try:
             build(recipe, repository, CACHE, print, precision, PHOTOS, "gpu")
         except QualityError as error:
             return {"refused": str(error)}
-    drawn = name in SHEETS and precision != "fp32"
-    if drawn or read_quality(path) is None:
+        if drawn is not None:
+            drawn.unlink(missing_ok=True)
+    if read_quality(path) is None or (drawn is not None and not drawn.is_file()):
         verify([name], None, PHOTOS, REPOSITORIES / "sheets", repository, CACHE)
+        if drawn is not None:
+            drawn.write_bytes((REPOSITORIES / "sheets" / sheet).read_bytes())
     figures = read_quality(path)
     assert figures is not None
-    del figures["model_sha256"]
-    if drawn:
-        sheet = f"{name}_{precision}.jpg"
-        (RESULTS / f"quality_{sheet}").write_bytes((REPOSITORIES / "sheets" / sheet).read_bytes())
+    del figures["onnx_sha256"]
     return figures
 
 

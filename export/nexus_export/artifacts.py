@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from nexus_export.networks import WIDTHS_KEY, Precision
+from nexus_export.networks import WIDTHS_KEY, Precision, Processor
 from nexus_export.sources import sha256_of
 
 #: The ONNX metadata entry that tells what a network of the default profile was built from.
@@ -16,6 +16,8 @@ FINGERPRINT_KEY = "nexus_export.fingerprint"
 #: The entry in its place that names the checkpoint, where a network was built from one: a published name, or a file's.
 CHECKPOINT_KEY = "nexus_export.checkpoint"
 PRECISION_KEY = "nexus_export.precision"
+#: The entry of what an INT8 network was written for; TensorRT takes it in the form for GPUs alone.
+PROCESSOR_KEY = "nexus_export.processor"
 SOURCE_KEY = "source"
 LICENCE_KEY = "licence"
 
@@ -23,10 +25,13 @@ LICENCE_KEY = "licence"
 QUALITY_FILE = "quality.json"
 
 
-def metadata_of(origin: Mapping[str, str], precision: Precision, widths: Mapping[str, int]) -> dict[str, str]:
-    """The entries of an artifact; `origin` names what it comes from."""
+def metadata_of(
+    origin: Mapping[str, str], precision: Precision, widths: Mapping[str, int], processor: Processor
+) -> dict[str, str]:
+    """The entries of an artifact; `origin` names what it comes from, and INT8 alone depends on `processor`."""
+    form = {PROCESSOR_KEY: processor} if precision == "int8" else {}
     sizes = {WIDTHS_KEY: json.dumps(dict(widths))} if widths else {}
-    return {**origin, PRECISION_KEY: precision, **sizes}
+    return {**origin, PRECISION_KEY: precision, **form, **sizes}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -49,9 +54,20 @@ def precision_of(metadata: Mapping[str, str]) -> Precision:
             return "fp32"
 
 
+def processor_of(metadata: Mapping[str, str]) -> Processor:
+    """What the artifact was written for; only of INT8 ones does it say."""
+    return "gpu" if metadata.get(PROCESSOR_KEY) == "gpu" else "cpu"
+
+
 def file_bytes(path: Path) -> int:
     """What an artifact takes on the disk, its weights' own file included."""
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of an artifact, and of its weights where they lie beside it, by file name."""
+    files = (path, path.with_name(f"{path.name}.data"))
+    return {file.name: sha256_of(file) for file in files if file.is_file()}
 
 
 def read_quality(path: Path) -> dict[str, Any] | None:
@@ -60,4 +76,4 @@ def read_quality(path: Path) -> dict[str, Any] | None:
         quality: dict[str, Any] = json.loads((path.with_name(QUALITY_FILE)).read_text())
     except (OSError, ValueError):
         return None
-    return quality if quality.get("model_sha256") == sha256_of(path) else None
+    return quality if quality.get("onnx_sha256") == digests(path) else None

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import build as building
-from nexus_export.artifacts import PRECISION_KEY, read_metadata, read_quality
+from nexus_export.artifacts import PRECISION_KEY, digests, read_metadata, read_quality
 from nexus_export.cli import app
 from nexus_export.compact import RECIPES, State, build, state
 from nexus_export.errors import QualityError
@@ -47,6 +47,20 @@ def test_fp16_passes_its_gate_and_says_so(name: str, tmp_path: Path) -> None:
     kinds = [tensor.data_type for tensor in graph.initializer if np.prod(tensor.dims) > 1000]
     assert kinds
     assert set(kinds) == {onnx.TensorProto.FLOAT16}
+
+
+def test_figures_are_of_the_weights_too(tmp_path: Path) -> None:
+    path, data = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    path.write_bytes(b"graph")
+    data.write_bytes(b"weights")
+    path.with_name("quality.json").write_text(json.dumps({"rows": 3, "onnx_sha256": digests(path)}))
+    quality = read_quality(path)
+    assert quality is not None
+    assert quality["rows"] == 3
+    data.write_bytes(b"others.")
+    assert read_quality(path) is None
+    data.unlink()
+    assert read_quality(path) is None
 
 
 def test_another_precision_is_not_up_to_date(tmp_path: Path) -> None:

@@ -123,6 +123,22 @@ def test_weights_beside_the_graph_are_found(artifact: Artifact, rtx: Library, tm
         write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None)
 
 
+def test_a_file_that_changes_meanwhile_gets_no_engine(
+    artifact: Artifact, rtx: Library, tmp_path: Path
+) -> None:
+    at_fp16(artifact("sd15_text_encoder"), "sd15_text_encoder", tmp_path)
+    path = networks.artifact("sd15_text_encoder", tmp_path)
+
+    def build_anew(_: str) -> None:
+        path.write_bytes(artifact("sd15_text_encoder").read_bytes())
+
+    with pytest.raises(
+        BuildError, match=r"^sd15_text_encoder changed while its engine was built; run again: "
+    ):
+        write_engine(NETWORKS["sd15_text_encoder"], tmp_path, "sm86", rtx, build_anew)
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+
+
 def test_the_shapes_come_from_the_registry() -> None:
     unet = profile(NETWORKS["sdxl_unet"], {"context_width": 2048, "pooled_width": 1280})
     assert unet["sample"] == ((1, 9, 8, 8), (2, 9, 128, 128), (16, 9, 192, 192))

@@ -4,7 +4,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from nexus_export.artifacts import precision_of, read_metadata, read_quality
+from nexus_export.artifacts import digests, precision_of, read_metadata, read_quality
 from nexus_export.engines import manifest
 from nexus_export.engines.builder import Order, build_engine
 from nexus_export.engines.libraries import Library
@@ -32,13 +32,15 @@ def write_engine(
     another's manifest. See `Order` for the last three.
 
     Raises:
-        BuildError: there is no ONNX file, the library does not build it for this GPU, or the disk is full.
+        BuildError: there is no ONNX file, it changed while the engine was built, the library does not build it for
+            this GPU, or the disk is full.
     """
     path = artifact(network.name, repository)
     if not path.is_file():
         raise BuildError(
             f"{network.name} is not in {repository}; run: nexus-export build {network.name} --out {repository}"
         )
+    found, quality = digests(path), read_quality(path)
     metadata = read_metadata(path)
     precision = precision_of(metadata)
     shapes = profile(network, widths_of(metadata), max_batch)
@@ -46,6 +48,10 @@ def write_engine(
     started = time.monotonic()
     built = build_engine(order, library, report)
     seconds = time.monotonic() - started
+    if digests(path) != found:
+        raise BuildError(
+            f"{network.name} changed while its engine was built; run again: nexus-export engine {network.name}"
+        )
     report("writing the engine")
     engine = path.with_name(library.file)
     manifest.beside(engine).unlink(missing_ok=True)
@@ -56,10 +62,10 @@ def write_engine(
             gpu=gpu,
             library=library.backend,
             library_version=library.version,
-            onnx_sha256=manifest.onnx_sha256(path),
+            onnx_sha256=found,
             profile=shapes,
             precision=precision,
-            quality=read_quality(path),
+            quality=quality,
             engine_sha256=hashlib.sha256(built).hexdigest(),
             engine_bytes=len(built),
             build_seconds=round(seconds, 1),

@@ -14,14 +14,13 @@ from typing import Any
 from nexus_export.engines.profile import Profile, Shapes
 from nexus_export.networks import Precision
 from nexus_export.onnx_graphs.writing import write_file
-from nexus_export.sources import sha256_of
 
 
 @dataclass(frozen=True)
 class Manifest:
     """An engine's facts.
 
-    `onnx_sha256` are the digests of the files that it was built from by name, `quality` is what was
+    `onnx_sha256` are `artifacts.digests` of what it was built from, `quality` is what was
     measured of them, None where nothing was; the engine itself runs on its GPU alone.
     """
 
@@ -58,9 +57,3 @@ def read(engine: Path) -> Manifest:
         for name, shapes in facts["profile"].items()
     }
     return Manifest(**facts)
-
-
-def onnx_sha256(path: Path) -> dict[str, str]:
-    """The SHA-256 of an ONNX file, and of its weights where they lie beside it, by name."""
-    files = (path, path.with_name(f"{path.name}.data"))
-    return {file.name: sha256_of(file) for file in files if file.is_file()}

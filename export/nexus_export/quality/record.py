@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nexus_export.artifacts import digests
 from nexus_export.precision.simulation import SIMULATED
 from nexus_export.quality.speed import Speed
 from nexus_export.quality.verify import Quality
-from nexus_export.sources import sha256_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Record:
 
     def text(self, path: Path) -> str:
         """The file's text, for the artifact at `path`."""
-        return json.dumps({**self.figures(), "model_sha256": sha256_of(path)}, indent=2) + "\n"
+        return json.dumps({**self.figures(), "onnx_sha256": digests(path)}, indent=2) + "\n"
 
 
 def _rounded(value: float) -> float:
