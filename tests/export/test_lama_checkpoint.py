@@ -1,5 +1,7 @@
 """Loading LaMa: the published forms at full size, our compact form, and what is refused."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from nexus_export.lama.network import COMPACT_CONFIG
 from nexus_export.onnx_graphs.template import fill
 from nexus_export.paths import WEIGHTS
 from onnx import helper
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import published_lama
@@ -139,10 +142,26 @@ def test_a_foreign_checkpoint_is_refused(content: dict[str, object], message: st
         load_checkpoint(path)
 
 
-def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+def _resave(path: Path, tensors: dict[str, Tensor], config: dict[str, object]) -> Path:
+    save_file(tensors, path, metadata={"generator_config": json.dumps(config)})
+    return path
 
+
+def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    """Those that nobody here wrote, as big-lama's are in this format, and ours with other keys or weights."""
     path = tmp_path / "foreign.safetensors"
-    save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="not written by this project's LaMa training"):
+    save_file({"generator.model.1.ffc.convl2l.weight": torch.zeros(1)}, path)
+    with pytest.raises(
+        CheckpointError, match=r"not written by this project's LaMa training; give big-lama as"
+    ):
         load_checkpoint(path)
+    write_compact(Generator(COMPACT_CONFIG), path)
+    tensors, config = load_file(path), asdict(COMPACT_CONFIG)
+    with pytest.raises(CheckpointError, match=r"a generator configuration of another version; "):
+        load_checkpoint(_resave(path, tensors, {**config, "heads": 3}))
+    with pytest.raises(CheckpointError, match=r"not the architecture of lama_compact \(.* has the shape "):
+        load_checkpoint(_resave(path, tensors, {**config, "width": 16}))
+    name = next(iter(tensors))
+    lacking = {key: tensor for key, tensor in tensors.items() if key != name}
+    with pytest.raises(CheckpointError, match=rf"\(no {name.removeprefix('generator.')}\)"):
+        load_checkpoint(_resave(path, lacking, config))

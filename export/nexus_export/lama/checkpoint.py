@@ -73,18 +73,27 @@ def read_compact(path: Path) -> Generator:
     """The generator, in eval mode and FP32, that ``write_compact`` saved.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or carries no generator configuration.
+        CheckpointError: the file is missing, damaged, carries no generator configuration, or one of other weights.
     """
     tensors = {name.removeprefix("generator."): tensor.float() for name, tensor in read_state(path).items()}
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if _CONFIG_KEY not in metadata:
         raise CheckpointError(
-            f"{path.name} was not written by this project's LaMa training; fetch the file again."
+            f"{path.name} was not written by this project's LaMa training; give big-lama as it was published, "
+            "a .pt or .ckpt file."
         )
-    generator = Generator(GeneratorConfig(**json.loads(metadata[_CONFIG_KEY])))
-    counters = {k: v for k, v in generator.state_dict().items() if k.endswith("num_batches_tracked")}
-    generator.load_state_dict({**counters, **tensors})
+    try:
+        generator = Generator(GeneratorConfig(**json.loads(metadata[_CONFIG_KEY])))
+    except (TypeError, ValueError):
+        raise CheckpointError(
+            f"{path.name} has a generator configuration of another version; train it again or take this version's file."
+        ) from None
+    own = generator.state_dict()
+    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+    state = {**counters, **tensors}
+    check_architecture(path, state, {name: tuple(value.shape) for name, value in own.items()}, "lama_compact")
+    generator.load_state_dict(state)
     return generator.eval()
 
 
