@@ -118,6 +118,17 @@ def test_a_weight_that_the_configuration_does_not_have(copy: Path) -> None:
         open_checkpoint(str(copy), "sd15").weights("unet")
 
 
+def test_weights_in_fp8_are_refused(copy: Path) -> None:
+    _rewrite(
+        copy / "unet",
+        lambda tensors: {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()},
+    )
+    with pytest.raises(
+        CheckpointError, match=r"of unet in .* stored as F8_E4M3 \(.*\); use the checkpoint in FP16"
+    ):
+        open_checkpoint(str(copy), "sd15").weights("unet")
+
+
 def test_pickled_weights_are_refused(copy: Path) -> None:
     [path] = (copy / "unet").glob("*.safetensors")
     torch.save(load_file(path), path.with_suffix(".bin"))

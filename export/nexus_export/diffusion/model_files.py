@@ -23,6 +23,8 @@ _VARIANTS = ("", ".fp16")
 # Names of the autoencoder's attention before diffusers 0.12.
 _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 _ATTENTION = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.(weight|bias)$")
+#: The types that weights are published in, as safetensors calls them. Others, as FP8, numpy does not have.
+_TYPES = ("F64", "F32", "F16", "BF16")
 # A buffer of old text encoders: the numbers from 0 to 76.
 _IGNORED = ".position_ids"
 
@@ -62,11 +64,11 @@ def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -
         name: the checkpoint's, for messages.
 
     Raises:
-        CheckpointError: a file is missing, damaged or no safetensors; a weight is missing, of another shape, or
-            one that the model does not have.
+        CheckpointError: a file is missing, damaged or no safetensors; a weight is missing, of another shape or an
+            unknown type, or one that the model does not have.
     """
     try:
-        found, files = _headers(folder)
+        found, files, types = _headers(folder)
     except (OSError, ValueError, KeyError, SafetensorError):
         # The library's texts are for who calls it.
         raise _refusal(folder, name, "are missing, damaged or not in safetensors format") from None
@@ -79,21 +81,27 @@ def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -
             raise _refusal(
                 folder, name, f"are not its configuration's ({key} is {there} where it says {wanted})"
             )
+        if types[stored[key]] not in _TYPES:
+            raise CheckpointError(
+                f"the weights of {folder.name} in {name} are stored as {types[stored[key]]} ({key}); "
+                "use the checkpoint in FP16, BF16 or FP32."
+            )
     surplus = sorted(key for key in found.keys() - set(stored.values()) if not f".{key}".endswith(_IGNORED))
     if surplus:
         raise _refusal(folder, name, f"are not its configuration's (which has no {surplus[0]})")
     return ModelWeights(files, stored)
 
 
-def _headers(folder: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Path]]:
-    """The shape and the file of each tensor in a model's folder, by its name there."""
-    shapes, files = {}, {}
+def _headers(folder: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Path], dict[str, str]]:
+    """The shape, the file and the type of each tensor in a model's folder, by its name there."""
+    shapes, files, types = {}, {}, {}
     for path in _paths(folder):
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118
-                shapes[key] = tuple(file.get_slice(key).get_shape())
+                part = file.get_slice(key)
+                shapes[key], types[key] = tuple(part.get_shape()), part.get_dtype()
                 files[key] = path
-    return shapes, files
+    return shapes, files, types
 
 
 def _paths(folder: Path) -> list[Path]:
