@@ -1,9 +1,17 @@
-"""A random network on the interface of rembg's isnet-general-use.onnx, which no package carries."""
+"""A random network on the interface of rembg's isnet-general-use.onnx, which no package carries.
 
+`python -m tests.export.random_isnet REPOSITORY FILE` writes it to FILE and builds the network isnet out of it
+into a model repository, for the tests that have no onnx.
+"""
+
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
+from nexus_export.networks import artifact
+from nexus_export.onnx_graphs.writing import commit_network, stage_network
+from nexus_export.u2net import exports
 from onnx import TensorProto, helper, numpy_helper
 
 
@@ -39,3 +47,10 @@ def write_isnet(path: Path, side: int = 1024, opset: int = 13, batch: int | str 
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path)
     )
     return path
+
+
+if __name__ == "__main__":
+    repository, published = Path(sys.argv[1]), Path(sys.argv[2])
+    [export] = exports(write_isnet(published), "isnet")
+    stage_network(export.template, export.weights, {}, artifact("isnet", repository))
+    commit_network(artifact("isnet", repository))
