@@ -8,7 +8,6 @@ from typing import Any
 
 import onnx
 import pytest
-from diffusers import DiffusionPipeline
 from nexus_export.build import build_networks
 from nexus_export.diffusion.checkpoint import export_of, open_checkpoint
 from nexus_export.diffusion.clip_vocabulary import read_published
@@ -67,31 +66,8 @@ def test_it_is_the_same_every_time(
 def test_a_folder_or_name_that_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is no checkpoint in diffusers' format .* model_index.json"):
         open_checkpoint(str(tmp_path), "sdxl")
-    with pytest.raises(CheckpointError, match="there is no folder nowhere; give one, or the id"):
+    with pytest.raises(CheckpointError, match="there is no folder nowhere; give one, or the name of a pub"):
         open_checkpoint("nowhere", "sdxl")
-
-
-def test_a_hub_id_is_downloaded(tiny_checkpoint: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def download(name: str) -> str:
-        asked.append(name)
-        return str(tiny_checkpoint("sdxl"))
-
-    monkeypatch.setattr(DiffusionPipeline, "download", download)
-    assert open_checkpoint("owner/checkpoint", "sdxl").folder == tiny_checkpoint("sdxl")
-    assert asked == ["owner/checkpoint"]
-
-
-def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(_: str) -> str:
-        raise ConnectionError("three lines\nof an\naddress")
-
-    monkeypatch.setattr(DiffusionPipeline, "download", download)
-    with pytest.raises(
-        CheckpointError, match=r"could not be fetched from the hub \(ConnectionError\); check"
-    ):
-        open_checkpoint("owner/checkpoint", "sdxl")
 
 
 @pytest.mark.parametrize(

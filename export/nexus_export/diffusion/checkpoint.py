@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 
 from nexus_export.diffusion import skeleton
@@ -101,7 +100,7 @@ class Checkpoint:
 
 
 def open_checkpoint(name: str, tier: str, vae: Path | None = None) -> Checkpoint:
-    """Find the checkpoint `name`, a folder or a hub id ("owner/name"), and check that it can be served.
+    """Open the checkpoint in the folder `name`, and check that it can be served.
 
     `vae` is the folder of a VAE to take in place of the checkpoint's own, as the published fp16-fix VAE of SDXL.
 
@@ -192,20 +191,11 @@ class _Weights(Mapping[str, NDArray[np.generic]]):
 
 def _folder(name: str) -> Path:
     folder = Path(name)
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise CheckpointError(
-                f"{name} is no checkpoint in diffusers' format (it has no model_index.json); give the folder "
-                "that does, or convert a single-file checkpoint with diffusers first."
-            )
-        return folder
-    if name.count("/") != 1 or name.startswith((".", "/")):
-        raise CheckpointError(f"there is no folder {name}; give one, or the id of a checkpoint on the hub.")
-    try:
-        return Path(DiffusionPipeline.download(name))
-    except Exception as error:
-        # The hub's client raises errors of several libraries; none of their texts is for a user.
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {name}; give one, or the name of a published checkpoint.")
+    if not (folder / "model_index.json").is_file():
         raise CheckpointError(
-            f"{name} could not be fetched from the hub ({type(error).__name__}); check the id and the network, "
-            "or give a folder that holds the checkpoint."
-        ) from None
+            f"{name} is no checkpoint in diffusers' format (it has no model_index.json); give the folder "
+            "that does, or convert a single-file checkpoint with diffusers first."
+        )
+    return folder
