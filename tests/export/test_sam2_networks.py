@@ -10,7 +10,8 @@ import pytest
 import torch
 from nexus_export.checkpoint_files import read_state
 from nexus_export.networks import NETWORKS, artifact
-from nexus_export.sam2.hiera import bicubic_matrix, from_windows, to_windows
+from nexus_export.sam import windows
+from nexus_export.sam2.hiera import bicubic_matrix
 from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
@@ -172,12 +173,12 @@ def test_the_matrix_interpolates_as_torch_does(size: int) -> None:
     assert (matrix @ small @ matrix.T - expected).abs().max() < 1e-5  # sums of 16 products in another order
 
 
-@pytest.mark.parametrize(("side", "windows"), [(8, 4), (7, 9), (16, 1)])
-def test_windows_come_back_as_they_were(side: int, windows: int) -> None:
+@pytest.mark.parametrize(("window", "count"), [(8, 4), (7, 9), (16, 1)])
+def test_windows_come_back_as_they_were(window: int, count: int) -> None:
     image = torch.randn(2, 16, 16, 3)
-    cut = to_windows(image, side)
-    assert cut.shape == (2 * windows, side, side, 3)
-    assert torch.equal(from_windows(cut, side, 16, 16), image)
+    cut = windows.split(image, 16, window, 3)
+    assert cut.shape == (2 * count, window, window, 3)
+    assert torch.equal(windows.join(cut, 16, window, 3), image)
     assert torch.equal(cut[0, :7, :7], image[0, :7, :7])
-    if 16 % side:
-        assert not cut[windows - 1, 16 % side :].any()
+    if 16 % window:
+        assert not cut[count - 1, 16 % window :].any()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nexus_export.sam import windows
 from nexus_export.sam.encoder import IMAGE_SIZE
 
 #: The patches' stride: the first stage works on a quarter of the image's size.
@@ -107,9 +108,10 @@ class MultiScaleBlock(nn.Module):
         normed = self.norm1(x)
         kept = pool(self.proj(normed)) if self.pools else x
         if self.window:
-            seen = self.attn(to_windows(normed, self.window))
-            side = self.window // 2 if self.pools else self.window
-            seen = from_windows(seen, side, *_sizes(kept)[:2])
+            side, _, width = _sizes(normed)
+            seen = self.attn(windows.split(normed, side, self.window, width))
+            side, _, width = _sizes(kept)
+            seen = windows.join(seen, side, self.window // 2 if self.pools else self.window, width)
         else:
             seen = self.attn(normed)
         x = kept + seen
@@ -150,8 +152,8 @@ class Hiera(nn.Module):
     def positions(self) -> Tensor:
         """What is added to the patches, [1,H,W,C]: one small map stretched over all, one repeated in each window."""
         stretched = self.interpolation @ self.pos_embed @ self.interpolation.T
-        windows = IMAGE_SIZE // STRIDE // self.config.windows[0]
-        return (stretched + self.pos_embed_window.repeat(1, 1, windows, windows)).permute(0, 2, 3, 1)
+        count = IMAGE_SIZE // STRIDE // self.config.windows[0]
+        return (stretched + self.pos_embed_window.repeat(1, 1, count, count)).permute(0, 2, 3, 1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """From FP32 [B,3,1024,1024], normalised, to [B,C,256,256], [B,2C,128,128], [B,4C,64,64], [B,8C,32,32]."""
@@ -169,23 +171,6 @@ class Hiera(nn.Module):
 def pool(x: Tensor) -> Tensor:
     """The maximum of every 2 x 2: [B,H,W,C] to [B,H/2,W/2,C]."""
     return functional.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-
-
-def to_windows(x: Tensor, side: int) -> Tensor:
-    """[B,H,W,C], filled up with zeros at the right and the bottom, to [windows,side,side,C]."""
-    height, width, channels = _sizes(x)
-    rows, columns = -(-height // side), -(-width // side)
-    if (rows * side, columns * side) != (height, width):
-        x = functional.pad(x, (0, 0, 0, columns * side - width, 0, rows * side - height))
-    x = x.reshape(-1, rows, side, columns, side, channels).transpose(2, 3)
-    return x.reshape(-1, side, side, channels)
-
-
-def from_windows(windows: Tensor, side: int, height: int, width: int) -> Tensor:
-    """The inverse of `to_windows`: [windows,side,side,C] to [B,height,width,C]."""
-    rows, columns, channels = -(-height // side), -(-width // side), _sizes(windows)[2]
-    x = windows.reshape(-1, rows, columns, side, side, channels).transpose(2, 3)
-    return x.reshape(-1, rows * side, columns * side, channels)[:, :height, :width]
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
