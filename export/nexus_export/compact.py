@@ -139,7 +139,7 @@ def _make_sam_decoder(weights: Path) -> Parts:
 
 
 def _make_u2net(weights: Path) -> Parts:
-    return u2net.build_u2net(onnx.load(str(weights))), {}
+    return u2net.build(onnx.load(str(weights)), "u2net"), {}
 
 
 def _make_lama(weights: Path) -> Parts:

@@ -19,12 +19,9 @@ from onnx import TensorProto, helper
 
 from nexus_export.errors import CheckpointError
 from nexus_export.export import Array, Export, Run
+from nexus_export.imagenet import PIXEL_MEAN, PIXEL_STD
 from nexus_export.networks import NETWORKS, Network
 from nexus_export.onnx_graphs.wrapping import wrap
-
-#: Mean and deviation of RGB in [0, 1], ImageNet's, as in rembg.
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 class Normalisation(NamedTuple):
@@ -52,11 +49,6 @@ def exports(path: Path, name: str) -> Iterator[Export]:
     """
     network = NETWORKS[name]
     yield Export(network, build(_read(path, network), name), {}, partial(reference, path, name))
-
-
-def build_u2net(published: onnx.ModelProto) -> onnx.ModelProto:
-    """`build` for the network "u2net"."""
-    return build(published, "u2net")
 
 
 def build(published: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from nexus_export.sam2.encoder import PIXEL_MEAN, PIXEL_STD
+from nexus_export.imagenet import PIXEL_MEAN, PIXEL_STD
 from nexus_export.sam2.hiera import HieraConfig
 from numpy.typing import NDArray
 from torch import Tensor

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nexus_export.imagenet import PIXEL_MEAN, PIXEL_STD
 from nexus_export.sam.transformer import CHANNELS
 from nexus_export.sam2.hiera import Hiera, HieraConfig
-
-#: Mean and deviation of RGB in [0, 1], those of the published SAM2Transforms.
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 class Neck(nn.Module):
