@@ -22,13 +22,13 @@ from nexus_export.compact import RECIPES, State, state
 from nexus_export.networks import Metric, Network, artifact, choose
 
 #: The gates' figures, as short as a column of a narrow terminal wants.
-_SHORT: Mapping[Metric | Literal["max_abs"], str] = {
-    "max_abs": "max abs",
+_SHORT: Mapping[Metric | Literal["max_abs", "max_relative"], str] = {
+    "max_abs": "levels",
+    "max_relative": "relative",
     "mask_iou": "mask IoU",
     "alpha_mean_abs": "alpha abs",
     "hole_psnr_db": "hole dB",
     "psnr_db": "dB",
-    "levels_abs": "levels",
 }
 
 

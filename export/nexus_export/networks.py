@@ -15,7 +15,7 @@ from nexus_export.errors import BuildError
 DType = Literal["UINT8", "INT32", "FP32"]
 Precision = Literal["fp32", "fp16", "int8"]
 Processor = Literal["cpu", "gpu"]
-Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db", "levels_abs"]
+Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db"]
 
 
 class Range(NamedTuple):
@@ -39,7 +39,7 @@ class Tensor:
 class Gate:
     """What an artifact must reach against the FP32 reference to enter the repository, by precision.
 
-    Of `alpha_mean_abs` (in levels of 255) and `levels_abs` the bound is the most, of all others the least.
+    Of `alpha_mean_abs` (in levels of 255) the bound is the most, of all others the least.
     """
 
     metric: Metric

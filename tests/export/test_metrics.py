@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nexus_export.networks import NETWORKS
 from nexus_export.quality import comparison, metrics
-from nexus_export.quality.comparison import Figures
+from nexus_export.quality.comparison import Difference, Figures
 from nexus_export.quality.gate import FP32_FLOAT, judge
 from numpy.typing import NDArray
 
@@ -83,19 +83,35 @@ def _rows(*values: float) -> list[Figures]:
 
 
 def test_gates_hold_means_and_a_unet_every_row() -> None:
-    lama = judge(NETWORKS["lama"], "fp16", 3, 255, _rows(44, 50))
+    lama = judge(NETWORKS["lama"], "fp16", [], _rows(44, 50))
     assert (lama.value, lama.worst, lama.bound, lama.passed) == (47, 44, 45.0, True)
-    unet = judge(NETWORKS["sdxl_unet"], "int8", 3, 1, _rows(29, 50))
+    unet = judge(NETWORKS["sdxl_unet"], "int8", [], _rows(29, 50))
     assert (unet.value, unet.bound, unet.passed) == (29, 30.0, False)
-    alpha = judge(NETWORKS["u2net"], "int8", 1, 1, _rows(3, 6))
+    alpha = judge(NETWORKS["u2net"], "int8", [], _rows(3, 6))
     assert (alpha.value, alpha.worst, alpha.passed) == (4.5, 6, False)
     assert alpha.words() == "alpha mean abs in levels 4.5, at most 4 is wanted"
 
 
 def test_fp32_is_held_to_its_largest_difference() -> None:
-    assert judge(NETWORKS["u2net"], "fp32", FP32_FLOAT, 1, _rows(0)).passed
-    assert not judge(NETWORKS["u2net"], "fp32", 2 * FP32_FLOAT, 1, _rows(0)).passed
-    # Of outputs up to 20, rounding is 20 times as large.
-    assert judge(NETWORKS["sdxl_unet"], "fp32", 2 * FP32_FLOAT, 20, _rows(100)).passed
-    assert judge(NETWORKS["lama"], "fp32", 1, 255, _rows(100)).passed
-    assert not judge(NETWORKS["lama"], "fp32", 2, 255, _rows(100)).passed
+    def passes(name: str, *differences: Difference) -> bool:
+        return judge(NETWORKS[name], "fp32", differences, _rows(0)).passed
+
+    assert passes("u2net", Difference(FP32_FLOAT, 1))
+    assert not passes("u2net", Difference(2 * FP32_FLOAT, 1))
+    # Of outputs up to 20, rounding is 20 times as large; of small ones it is as small as of 1.
+    assert passes("sdxl_unet", Difference(2 * FP32_FLOAT, 20))
+    assert passes("sdxl_unet", Difference(FP32_FLOAT, 0.1))
+    assert passes("lama", Difference(1, 255))
+    assert not passes("lama", Difference(2, 255))
+
+
+def test_fp32_scores_are_not_judged_by_logits() -> None:
+    """SAM's logits go up to 30, its scores to 1: each output is held to its own size."""
+    reference = [{"masks": np.full((1, 2), 30.0), "scores": np.full((1, 2), size)} for size in (0.5, 0.9)]
+    found = [{**row, "scores": row["scores"] + 0.01} for row in reference]
+    differences = comparison.differences(reference, found)
+    verdict = judge(NETWORKS["sam_decoder"], "fp32", differences, _rows(1))
+    assert [difference.magnitude for difference in differences] == [30, 0.9]
+    assert verdict.value == pytest.approx(0.01)
+    assert not verdict.passed
+    assert verdict.words() == "max abs relative to its output 0.01, at most 0.001 is wanted"

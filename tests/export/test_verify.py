@@ -65,7 +65,9 @@ def test_a_file_that_does_not_do_fails(tmp_path: Path) -> None:
     onnx.save(model, str(path))
     done = _verify(tmp_path, name)
     assert "FAILED" in done.stdout
-    assert str(done.exception).startswith(f"{name} at fp32 is not good enough (max abs ")
+    assert str(done.exception).startswith(
+        f"{name} at fp32 is not good enough (max abs relative to its output "
+    )
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

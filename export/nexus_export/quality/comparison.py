@@ -1,6 +1,6 @@
 """One row's outputs beside the reference's: the figures, by what a pipeline makes of the outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +35,30 @@ def fault(reference: Outputs, found: Outputs) -> str | None:
     return None
 
 
-def largest_difference(reference: Outputs, found: Outputs) -> float:
-    """The largest absolute difference of any output, in its own unit."""
-    return max(metrics.max_abs(reference[name], found[name]) for name in found)
+@dataclass(frozen=True)
+class Difference:
+    """How far an output lies from the reference's at most, and the reference's largest magnitude, both in its unit."""
+
+    max_abs: float
+    magnitude: float
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the magnitude, or as it is where that is less than 1."""
+        return self.max_abs / max(1.0, self.magnitude)
+
+
+def differences(references: Sequence[Outputs], found: Sequence[Outputs]) -> list[Difference]:
+    """The difference of every output, over all rows."""
+    return [
+        Difference(
+            max(
+                metrics.max_abs(one[name], other[name]) for one, other in zip(references, found, strict=True)
+            ),
+            max(float(np.abs(one[name]).max()) for one in references),
+        )
+        for name in found[0]
+    ]
 
 
 def figures(network: Network, row: Outputs, reference: Outputs, found: Outputs) -> Figures:

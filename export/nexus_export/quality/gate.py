@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_export.networks import Network, Precision
-from nexus_export.quality.comparison import Figures
+from nexus_export.quality.comparison import Difference, Figures
 
-#: FP32 against FP32 differs by rounding alone: in floats by this much, or by this share of the largest value where that
-#: is more than 1; in UINT8 by one level.
+#: FP32 against FP32 differs by rounding alone: a float output by this share of its largest value, see
+#: `Difference.relative`; UINT8 by one level.
 FP32_FLOAT, FP32_LEVELS = 1e-3, 1.0
 
-_LESS_IS_BETTER = {"max_abs", "alpha_mean_abs", "levels_abs"}
+_LESS_IS_BETTER = {"max_abs", "max_relative", "alpha_mean_abs"}
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,29 @@ class Verdict:
 
 
 METRIC_TITLES = {
-    "max_abs": "max abs",
+    "max_abs": "max abs in levels",
+    "max_relative": "max abs relative to its output",
     "mask_iou": "mask IoU",
     "alpha_mean_abs": "alpha mean abs in levels",
     "hole_psnr_db": "PSNR of the hole in dB",
     "psnr_db": "PSNR in dB",
-    "levels_abs": "max abs in levels",
 }
 
 
 def judge(
-    network: Network, precision: Precision, max_abs: float, largest: float, rows: Sequence[Figures]
+    network: Network, precision: Precision, differences: Sequence[Difference], rows: Sequence[Figures]
 ) -> Verdict:
-    """Hold a network's figures to its gate; `largest` is the reference's largest magnitude.
+    """Hold a network's figures to its gate; `differences` are those of its outputs.
 
-    FP32 is held to its largest difference; lower precisions to the network's metric, averaged over the rows, but for
+    FP32 is held to the worst of these; lower precisions to the network's metric, averaged over the rows, but for
     `psnr_db`, of which every row must do: the errors of a UNet's timesteps, and of what feeds them, add up.
     """
     if precision == "fp32":
-        levels = all(tensor.dtype == "UINT8" for tensor in network.outputs)
-        return Verdict("max_abs", max_abs, max_abs, FP32_LEVELS if levels else FP32_FLOAT * max(1.0, largest))
+        if all(tensor.dtype == "UINT8" for tensor in network.outputs):
+            worst = max(one.max_abs for one in differences)
+            return Verdict("max_abs", worst, worst, FP32_LEVELS)
+        worst = max(one.relative for one in differences)
+        return Verdict("max_relative", worst, worst, FP32_FLOAT)
     metric = network.gate.metric
     values = [row.metric for row in rows]
     worst = max(values) if metric in _LESS_IS_BETTER else min(values)

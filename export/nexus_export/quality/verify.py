@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-
 from nexus_export.errors import QualityError
 from nexus_export.export import Array, Run
 from nexus_export.networks import Network, Precision
@@ -85,8 +83,7 @@ def measure(
         ) from None
     pairs = list(zip(expected, found, strict=True))
     fault = next((text for one, other in pairs if (text := comparison.fault(one, other))), None)
-    largest = max(comparison.largest_difference(one, other) for one, other in pairs)
-    magnitude = max(float(np.abs(array).max()) for one in expected for array in one.values())
+    differences = comparison.differences(expected, found)
     frames = _frames(network, photos, len(made))
     samples = [Sample(row, *pair, frame) for row, pair, frame in zip(made, pairs, frames, strict=True)]
     if network.name in _DECODERS and fault is None:
@@ -99,10 +96,10 @@ def measure(
         network.name,
         precision,
         len(made),
-        largest,
+        max(difference.max_abs for difference in differences),
         fmean(figure.psnr_db for figure in figures),
         fmean(figure.ssim for figure in figures),
-        judge(network, precision, largest, magnitude, figures),
+        judge(network, precision, differences, figures),
         fault,
         simulated,
     )
