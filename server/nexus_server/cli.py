@@ -40,12 +40,8 @@ def serve(options: argparse.Namespace) -> None:
     if len(set(ports)) < len(ports):
         raise ServerError("gRPC, HTTP and metrics need a port each; give three different ones.")
     models = repository.scan(options.models, find_node())
-    for name, reason in models.missing.items():
-        say(f"not serving {name}: {reason}")
-    for name, lack in models.reduced.items():
-        say(f"serving {name} {lack}")
-    for name, plan in models.plans.items():
-        say(f"{name}: {plan}")
+    for sentence in models.sentences():
+        say(sentence)
     with tempfile.TemporaryDirectory(prefix="nexus-server-") as folder:
         runtime = Path(folder)
         found = triton.find(runtime)

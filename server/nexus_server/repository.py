@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from nexus_server import engines
-from nexus_server.engines import NO_GPU, Node
+from nexus_server.engines import NO_GPU, ONNX, PLAN, Choice, Node
 from nexus_server.errors import ServerError
 
 # Where nexus-export builds to, and nexus-server looks, unless told otherwise.
@@ -26,13 +27,20 @@ OPTIONAL = {
 class Repository:
     """The configs of the models that are ready, by name; why the others are not; what some of the ready lack.
 
-    `plans` tells of networks whose plan does not fit this machine what serves instead.
+    `folder` is where they lie; `plans` tells of networks whose plan does not fit this machine what serves instead.
     """
 
+    folder: Path
     ready: dict[str, ModelConfig]
     missing: dict[str, str]
     reduced: dict[str, str]
-    plans: dict[str, str] = field(default_factory=dict)
+    plans: dict[str, str]
+
+    def sentences(self) -> Iterator[str]:
+        """What is not as the folder would have it, a sentence a model."""
+        yield from (f"not serving {name}: {reason}" for name, reason in self.missing.items())
+        yield from (f"serving {name} {lack}" for name, lack in self.reduced.items())
+        yield from (f"{name}: {plan}" for name, plan in self.plans.items())
 
 
 def scan(folder: Path, node: Node = NO_GPU) -> Repository:
@@ -66,20 +74,53 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
             missing[name] = f"its TensorRT plan {choice.complaint}; {_remedy(folder, name)}"
         elif name not in requested:  # what nobody built nobody misses before a request asks for it
             missing[name] = f"not built; {_remedy(folder, name)}"
-    for name, config in configs.items():
-        if config.backend != "python" or name in ready:
-            continue
+    pipelines = {
+        name: config for name, config in configs.items() if config.backend == "python" and name not in ready
+    }
+    missing |= _add(pipelines, ready, reduced)
+    if not ready:
+        raise ServerError(f"no network is built, so there is nothing to serve; {_remedy(folder)}")
+    return Repository(folder, ready, missing, reduced, plans)
+
+
+def without(found: Repository, unloaded: Collection[str]) -> Repository:
+    """`found` when `unloaded`, some of its models, did not load; of what it lacks it tells only what is new.
+
+    The ONNX file beside a plan serves in its place. Any other is taken out, and with it the pipelines that need it.
+    """
+    ready: dict[str, ModelConfig] = {}
+    missing: dict[str, str] = {}
+    reduced: dict[str, str] = {}
+    plans: dict[str, str] = {}
+    pipelines: dict[str, ModelConfig] = {}
+    for name, config in found.ready.items():
+        if name not in unloaded:
+            (pipelines if networks_of(config) else ready)[name] = config
+        elif config.default_model_filename == PLAN and (found.folder / name / "1" / ONNX).exists():
+            ready[name] = _read(found.folder / name / "config.pbtxt")
+            Choice(ONNX, "").complete(ready[name])
+            plans[name] = f"its TensorRT plan does not load here; serving {ONNX}"
+        else:
+            missing[name] = "it did not load; the server's messages above say why"
+    missing |= _add(pipelines, ready, reduced, ", which did not load")
+    return Repository(found.folder, ready, missing, reduced, plans)
+
+
+def _add(
+    pipelines: dict[str, ModelConfig], ready: dict[str, ModelConfig], reduced: dict[str, str], why: str = ""
+) -> dict[str, str]:
+    """Add to `ready` the `pipelines` whose networks are there, to `reduced` what they lack; what the others need."""
+    missing: dict[str, str] = {}
+    for name, config in pipelines.items():
         if absent := [network for network in networks_of(config) if network not in ready]:
-            missing[name] = f"needs {', '.join(absent)}"
+            missing[name] = f"needs {', '.join(absent)}{why}"
             continue
         ready[name] = config
         for parameter, purpose in OPTIONAL.items():
             if absent := [network for network in networks_of(config, parameter) if network not in ready]:
                 reduced[name] = f"without {', '.join(absent)}, {purpose}"
                 del config.parameters[parameter]
-    if not ready:
-        raise ServerError(f"no network is built, so there is nothing to serve; {_remedy(folder)}")
-    return Repository(ready, missing, reduced, plans)
+    return missing
 
 
 def networks_of(config: ModelConfig, parameter: str = "networks") -> list[str]:

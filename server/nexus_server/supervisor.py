@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import tempfile
 from pathlib import Path
 
 import tritonclient.grpc.aio as grpc
@@ -15,7 +16,7 @@ from nexus_server.drain import drained
 from nexus_server.errors import ServerError
 from nexus_server.health import Prober
 from nexus_server.processes import StubWatch
-from nexus_server.repository import Repository
+from nexus_server.repository import Repository, assemble, without
 from nexus_server.triton import Triton
 from nexus_server.tritonserver import BROKEN_TIMEOUT_S, DRAIN_TIMEOUT_S, Settings, Tritonserver
 
@@ -48,20 +49,21 @@ class Supervisor:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._has_served = False
+        self._failed_starts = 0
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, which let requests in flight finish. Raises ServerError."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stopping.set)
-        lives, distance_s = 0, FIRST_DISTANCE_S
+        distance_s = FIRST_DISTANCE_S
         while True:
             started = loop.time()
             reason = await self._live()
             if self._stopping.is_set():
                 return
-            lives += 1
-            if lives >= MAX_FAILED_STARTS and not self._has_served:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_FAILED_STARTS and not self._has_served:
                 raise ServerError(f"tritonserver does not start ({reason}); its messages above say why.")
             life_s = loop.time() - started
             if life_s > LONG_LIFE_S:
@@ -84,6 +86,8 @@ class Supervisor:
                 if not await self._is_ready(server, watch, client):
                     return server.ended or "it never got ready"
                 loaded = await self._loaded(client)
+                if not self._has_served and self._reduce(loaded):
+                    return "some models did not load"
                 if not loaded:
                     return "no model could be loaded"
                 self._announce(loaded)
@@ -122,6 +126,25 @@ class Supervisor:
             for name, config in self._repository.ready.items()
             if await client.is_model_ready(name, client_timeout=REQUEST_TIMEOUT_S)
         }
+
+    def _reduce(self, loaded: dict[str, ModelConfig]) -> bool:
+        """Have the next life serve without what did not load in this one, if that is anything and leaves any.
+
+        Triton says of such a model that it is unavailable, which a client takes for a passing fault.
+        """
+        if not (unloaded := self._repository.ready.keys() - loaded.keys()):
+            return False
+        reduced = without(self._repository, unloaded)
+        if not reduced.ready:
+            return False
+        for sentence in reduced.sentences():
+            say(sentence)
+        self._repository = reduced
+        self._models = assemble(
+            reduced.folder, reduced.ready, Path(tempfile.mkdtemp(dir=self._models.parent))
+        )
+        self._failed_starts = 0
+        return True
 
     def _announce(self, loaded: dict[str, ModelConfig]) -> None:
         """Say what is served and where, and what is not."""

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpc
-from nexus_client import Client, Unavailable
+from nexus_client import Client, InvalidInput, NotDeployed
 from nexus_server.local import LocalServer
 
 from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions
 
-SERVED = ("u2net", "remove_background", "lama", "cleanup", "sam_encoder", "sam_decoder", "segment")
+SERVED = ("u2net", "isnet", "remove_background", "lama", "cleanup", "sam_encoder", "sam_decoder", "segment")
 ENGINE = bytes(1000)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """On a machine that says it has an sm86 GPU: U2-Net's plan is for sm75, LaMa's cut short, SAM's encoder corrupt."""
+    """On a machine that says it has an sm86 GPU: two plans do not fit it, two networks are corrupt."""
     folder = tmp_path_factory.mktemp("engines")
     models = folder / "models"
     for name in SERVED:
@@ -35,6 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     content = graph.read_bytes()
     graph.unlink()  # the file itself is linked to the repository's
     graph.write_bytes(content[: len(content) // 2])
+    other = models / "isnet/1/model.onnx"
+    other.unlink(missing_ok=True)
+    other.write_bytes(b"no graph")
     driver = folder / "bin/nvidia-smi"
     driver.parent.mkdir()
     driver.write_text("#!/bin/sh\necho 8.6\n")
@@ -42,6 +45,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(driver.parent), prepend=os.pathsep)
         with LocalServer(models, ROOT / "build/engines-server.log") as running:
+            # Ready once with all models, of which some did not load, and again without those.
+            deadline = time.monotonic() + 60
+            while " at grpc " not in running.log.read_text():
+                assert time.monotonic() < deadline, "the server does not serve"
+                time.sleep(0.1)
             yield running
 
 
@@ -76,22 +84,31 @@ def test_the_onnx_file_serves_for_a_plan_that_does_not_fit(server: LocalServer) 
 
 
 def test_a_corrupt_network_is_named_and_the_others_serve(server: LocalServer) -> None:
-    """What needs it says so in a sentence, for as long as the server runs, which nothing makes start anew."""
+    """What needs it is not served, and a client that tries again by default is told so at once."""
     sentences = [line for line in server.log.read_text().splitlines() if line.startswith("nexus-server:")]
-    assert "nexus-server: sam_encoder did not load; the server's messages above say why" in sentences
-    serving = next(line for line in sentences if " at grpc " in line)
-    assert "sam_encoder" not in serving
-    assert all(name in serving for name in SERVED if name != "sam_encoder")
-    with Client(server.url, retries=None) as client:
-        with pytest.raises(
-            Unavailable, match="sam_encoder cannot take the request now; try again"
-        ) as refused:
+    unloaded = "it did not load; the server's messages above say why"
+    assert sentences[3:-1] == [
+        f"nexus-server: not serving isnet: {unloaded}",
+        f"nexus-server: not serving sam_encoder: {unloaded}",
+        "nexus-server: not serving segment: needs sam_encoder, which did not load",
+        "nexus-server: serving remove_background without isnet, which a request may ask for",
+        "nexus-server: restarting: some models did not load",
+    ]
+    served = sentences[-1].partition(" at grpc ")[0].removeprefix("nexus-server: serving ")
+    assert sorted(served.split(", ")) == sorted({*SERVED} - {"isnet", "sam_encoder", "segment"})
+    with Client(server.url) as client:
+        with pytest.raises(NotDeployed, match="does not serve 'segment'"):
             client.segment(PHOTOS / "chelsea.jpg", points=[(200, 150)])
-        assert len(str(refused.value).splitlines()) == 1
-    # Two rounds of the supervisor's probes find nothing to mend.
+        with pytest.raises(InvalidInput, match="isnet is not available on this server"):
+            client.remove_background(PHOTOS / "chelsea.jpg", model="isnet")
+
+
+def test_what_is_left_out_makes_nothing_start_anew(server: LocalServer) -> None:
+    """Two rounds of the supervisor's probes find nothing to mend."""
     with contextlib.closing(grpc.InferenceServerClient(server.url)) as triton:
+        before = executions(triton, "cleanup")
         deadline = time.monotonic() + 30
-        while executions(triton, "segment") < 3:
+        while executions(triton, "cleanup") < before + 2:
             assert time.monotonic() < deadline, "the pipeline is not probed"
             time.sleep(0.2)
-    assert "restarting" not in server.log.read_text()
+    assert server.log.read_text().count("restarting") == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from nexus_server import repository
+from nexus_server.engines import Choice
 from nexus_server.errors import ServerError
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -112,6 +113,55 @@ def test_a_pipeline_may_do_without_what_a_request_may_ask_for(tmp_path: Path) ->
     found = repository.scan(tmp_path)
     assert found.reduced == {}
     assert sorted(found.ready["segment"].parameters) == ["networks", "optional_networks"]
+
+
+def test_what_did_not_load_is_taken_out_with_what_needs_it(tmp_path: Path) -> None:
+    """Pipelines that can do without it stay."""
+    for name in ("encoder", "encoder_2", "lama"):
+        network(tmp_path, name, "model.onnx")
+    pipeline(tmp_path, "segment", "encoder")
+    pipeline(tmp_path, "cleanup", "lama", "encoder_2")
+    pipeline(tmp_path, "painter", "")
+    found = repository.scan(tmp_path)
+    left = repository.without(found, {"encoder", "encoder_2"})
+    assert sorted(left.ready) == ["cleanup", "lama", "painter"]
+    assert list(left.ready["cleanup"].parameters) == ["networks"]
+    unloaded = "it did not load; the server's messages above say why"
+    assert left.missing == {
+        "encoder": unloaded,
+        "encoder_2": unloaded,
+        "segment": "needs encoder, which did not load",
+    }
+    assert list(left.sentences()) == [
+        f"not serving encoder: {unloaded}",
+        f"not serving encoder_2: {unloaded}",
+        "not serving segment: needs encoder, which did not load",
+        "serving cleanup without encoder_2, which would serve when its other networks cannot",
+    ]
+
+
+def test_the_onnx_file_serves_for_a_plan_that_does_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its own batch; where there is none, or where that does not load either, the network is taken out."""
+    for name in ("sam_encoder", "lama"):
+        network(tmp_path, name, "model.onnx", "model.plan")
+    pipeline(tmp_path, "segment", "sam_encoder")
+    (tmp_path / "lama/1/model.onnx").unlink()
+    monkeypatch.setattr("nexus_server.engines.choose", lambda *_: Choice("model.plan", "", 2))
+    found = repository.scan(tmp_path)
+    left = repository.without(found, {"sam_encoder", "lama"})
+    assert sorted(left.ready) == ["sam_encoder", "segment"]
+    encoder = left.ready["sam_encoder"]
+    assert (encoder.backend, encoder.default_model_filename) == ("onnxruntime", "model.onnx")
+    assert (found.ready["sam_encoder"].max_batch_size, encoder.max_batch_size) == (2, 4)
+    assert list(left.sentences()) == [
+        "not serving lama: it did not load; the server's messages above say why",
+        "sam_encoder: its TensorRT plan does not load here; serving model.onnx",
+    ]
+    left = repository.without(left, {"sam_encoder"})
+    assert left.ready == {}
+    assert left.missing["segment"] == "needs sam_encoder, which did not load"
 
 
 def test_a_folder_without_models(tmp_path: Path) -> None:
