@@ -46,7 +46,8 @@ class Rounds:
     """Keeps the requests of one execution in step, so that their calls meet in the networks' queues and share batches.
 
     The price is small: Triton sends an execution's responses when the last is ready, so what waits here for a slower
-    neighbour would otherwise wait there.
+    neighbour would otherwise wait there. Requests that call different networks wait for one another too, so that they
+    still meet in those that both call.
     """
 
     def __init__(self, requests: int) -> None:
