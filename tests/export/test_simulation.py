@@ -1,16 +1,18 @@
 """FP16 as a GPU computes it, on a CPU: what overflows or is rounded there shows here, and fails the gate."""
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from nexus_export.errors import QualityError
 from nexus_export.export import Array
 from nexus_export.networks import Gate, Network, Tensor
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.simulation import halves, served_run
-from nexus_export.quality import verify
+from nexus_export.quality import speed, verify
 from nexus_export.runs import onnx_run
 from onnx import TensorProto, helper, numpy_helper
 
@@ -89,3 +91,45 @@ def test_fp32_is_run_as_it_is(tmp_path: Path) -> None:
     run, simulated = served_run(_written(plain, tmp_path))
     assert not simulated
     assert run(ROW)["y"].tolist() == (-ROW["x"]).tolist()
+
+
+def test_too_little_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a graph whose inner tensor is larger than a process can address."""
+    model = _scaled(by=1.0)
+    shape = numpy_helper.from_array(np.array([2**23, 2**14, 16, 16], np.int64), "shape")
+    nodes = [
+        helper.make_node("Expand", ["x", "shape"], ["large"]),
+        helper.make_node("ReduceMax", ["large"], ["y"], axes=[0, 1], keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "large", model.graph.input, model.graph.output, [shape])
+    path = _written(helper.make_model(graph, opset_imports=model.opset_import, ir_version=8), tmp_path)
+    with pytest.raises(
+        QualityError, match=r"^scaled does not fit in this machine's memory; measure it on one"
+    ):
+        _judged(path, monkeypatch)
+
+
+@pytest.mark.parametrize(("bytes_in_turn", "most"), [(1 << 30, 2), (0, 1)])
+def test_of_large_files_one_is_in_memory(
+    bytes_in_turn: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / name for name in ("a.onnx", "b.onnx")]
+    for file in files:
+        file.write_bytes(b"graph")
+    alive: set[object] = set()
+    counts: list[int] = []
+
+    class Session:
+        def __init__(self, path: Path) -> None:
+            alive.add(path)
+            counts.append(len(alive))
+            weakref.finalize(self, alive.remove, path)
+
+        def __call__(self, _: Mapping[str, Array]) -> dict[str, Array]:
+            return {}
+
+    monkeypatch.setattr(speed, "INLINE_BYTES", bytes_in_turn)
+    monkeypatch.setattr(speed, "onnx_run", Session)
+    measured = speed.measure_speed(files[0], files[1], {})
+    assert (measured.bytes, measured.fp32_bytes) == (5, 5)
+    assert max(counts) == most

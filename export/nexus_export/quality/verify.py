@@ -18,6 +18,9 @@ from nexus_export.quality.rows import Row, Upstream, framed, prompts_of, rows
 #: An image encoder's quality is that of the masks which the FP32 decoder makes of its embedding.
 _DECODERS = {"sam_encoder": "sam_decoder", "sam2_encoder": "sam2_decoder"}
 
+#: What Python and onnxruntime say of too little memory.
+_OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "unable to allocate")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -67,7 +70,7 @@ def measure(
     One network is in memory at a time. `references` loads any network of the same checkpoint, in FP32.
 
     Raises:
-        QualityError: the file cannot be loaded or run.
+        QualityError: the file cannot be loaded or run, or memory does not suffice.
     """
     made = list(rows(network, "test", photos, references))
     expected = _outputs(references(network.name), made)
@@ -76,6 +79,10 @@ def measure(
         found = _outputs(run, made)
         del run
     except Exception as error:
+        if any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            raise QualityError(
+                f"{network.name} does not fit in this machine's memory; measure it on one with more."
+            ) from None
         # onnxruntime's classes are private, and its texts are of node names and source files.
         raise QualityError(
             f"{network.name} does not run ({type(error).__name__}: its file {path.name} is damaged or not this "
