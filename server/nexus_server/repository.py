@@ -71,7 +71,7 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
             if choice.complaint:
                 plans[name] = f"its TensorRT plan {choice.complaint}; serving {choice.file}"
         elif choice.complaint:
-            missing[name] = f"its TensorRT plan {choice.complaint}; {_remedy(folder, name)}"
+            missing[name] = f"its TensorRT plan {choice.complaint}; {_plan_remedy(folder, name, node)}"
         elif name not in requested:  # what nobody built nobody misses before a request asks for it
             missing[name] = f"not built; {_remedy(folder, name)}"
     pipelines = {
@@ -152,6 +152,17 @@ def _remedy(folder: Path, *networks: str) -> str:
         return f"run: {' '.join(['nexus-export build', *networks])} (in a checkout: make models)"
     build = " ".join(["nexus-export build", *networks, "--out", str(folder)])
     return f"run: {build} (in a checkout: make models MODELS={folder})"
+
+
+def _plan_remedy(folder: Path, network: str, node: Node) -> str:
+    """What gives `network` an artifact for `node` where only its plan lies there.
+
+    Never `nexus-export build NETWORK` alone: that would build a small one in place of the one the plan was made of.
+    """
+    if node.tensorrt is None or len(node.gpus) != 1:
+        return "build it from its checkpoint again"
+    out = "" if folder == DEFAULT_FOLDER else f" --out {folder}"
+    return f"put its {ONNX} beside it and run: nexus-export engine {network} --gpu {node.gpus[0]}{out}"
 
 
 def _read(path: Path) -> ModelConfig:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from nexus_server import repository
-from nexus_server.engines import Choice
+from nexus_server.engines import Choice, Node
 from nexus_server.errors import ServerError
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -85,9 +85,11 @@ def test_a_plan_that_does_not_fit_is_told(tmp_path: Path) -> None:
     found = repository.scan(tmp_path)
     assert found.plans == {"lama": "its TensorRT plan has no manifest; serving model.onnx"}
     assert found.ready["lama"].backend == "onnxruntime"
+    assert found.missing == {"u2net": "its TensorRT plan has no manifest; build it from its checkpoint again"}
+    found = repository.scan(tmp_path, Node(("sm86",), "10.13.2"))
     assert found.missing == {
-        "u2net": f"its TensorRT plan has no manifest; run: nexus-export build u2net --out {tmp_path} "
-        f"(in a checkout: make models MODELS={tmp_path})"
+        "u2net": "its TensorRT plan has no manifest; "
+        f"put its model.onnx beside it and run: nexus-export engine u2net --gpu sm86 --out {tmp_path}"
     }
 
 
