@@ -6,6 +6,7 @@ A plan runs on the kind of GPU and the TensorRT that it was built with, and nowh
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ _VENDOR_BACKEND = Path("/opt/tritonserver/backends/tensorrt")
 # The vendor's image has it there; the file's name tells the version, libnvinfer.so.10.13.2.
 _LIBRARIES = Path("/usr/lib")
 _LIBRARY = "*-linux-gnu/libnvinfer.so.*.*.*"
+_GPUS_TIMEOUT_S = 10
 _BLOCK_BYTES = 1 << 20
 
 
@@ -32,11 +34,13 @@ _BLOCK_BYTES = 1 << 20
 class Node:
     """What a plan has to fit: the architectures of this machine's GPUs ("sm86"), each once, and its Triton's TensorRT.
 
-    `tensorrt` is the version, "" where it is not known, None where Triton has no TensorRT.
+    `tensorrt` is the version, "" where it is not known, None where Triton has no TensorRT. `trouble` is why the GPUs
+    are not known, "" where they are.
     """
 
     gpus: tuple[str, ...]
     tensorrt: str | None
+    trouble: str = ""
 
 
 NO_GPU = Node((), None)
@@ -60,16 +64,41 @@ class Choice:
 
 def find_node() -> Node:
     """This machine: what `nvidia-smi` says of its GPUs, and the TensorRT of the vendor's Triton."""
-    gpus: list[str] = []
-    if shutil.which(_GPUS[0]):
-        done = subprocess.run(_GPUS, capture_output=True, text=True)
-        # Without a working driver it says so in words.
-        gpus = re.findall(r"^(\d+\.\d)$", done.stdout, re.MULTILINE)
+    gpus, trouble = _gpus()
     tensorrt = None
     if _VENDOR_BACKEND.is_dir():
-        found = sorted(_LIBRARIES.glob(_LIBRARY))
-        tensorrt = found[-1].name.partition(".so.")[2] if found else ""
-    return Node(tuple(sorted({f"sm{gpu.replace('.', '')}" for gpu in gpus})), tensorrt)
+        found = [path.name.partition(".so.")[2] for path in _LIBRARIES.glob(_LIBRARY)]
+        tensorrt = max(
+            found, key=lambda version: [int(part) for part in re.findall(r"\d+", version)], default=""
+        )
+    return Node(tuple(sorted({f"sm{gpu.replace('.', '')}" for gpu in gpus})), tensorrt, trouble)
+
+
+def _gpus() -> tuple[list[str], str]:
+    """The compute capabilities of the GPUs that CUDA may use ("8.6"), or why they are not known."""
+    if not shutil.which(_GPUS[0]):
+        return [], ""
+    try:
+        done = subprocess.run(_GPUS, capture_output=True, text=True, timeout=_GPUS_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return [], f"nvidia-smi gives no answer within {_GPUS_TIMEOUT_S} s"
+    except OSError as error:
+        return [], f"nvidia-smi cannot be run ({error.strerror})"
+    lines = done.stdout.splitlines()
+    # Without a working driver it says so in words.
+    if done.returncode or not all(re.fullmatch(r"\d+\.\d", line) for line in lines):
+        words = (done.stdout + done.stderr).strip() or f"nothing, and ends with status {done.returncode}"
+        return [], f"nvidia-smi says: {words.splitlines()[0]}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # Names of GPUs in place of indices are not told apart here: Triton then refuses a plan that is not for them.
+    if visible is None or not re.fullmatch(r"[\d,\s-]*", visible):
+        return lines, ""
+    chosen = []
+    for index in visible.split(","):  # CUDA takes those before the first that is none
+        if not index.strip().isdecimal() or int(index) >= len(lines):
+            break
+        chosen.append(lines[int(index)])
+    return chosen, ""
 
 
 def choose(folder: Path, node: Node) -> Choice:
@@ -94,7 +123,7 @@ def _mismatch(folder: Path, found: Manifest, node: Node) -> str:
     if found.network != folder.parent.name:
         return f"is of the network {found.network}"
     if not node.gpus:
-        return f"is for {found.gpu}, this machine has no GPU"
+        return f"is for {found.gpu}, {node.trouble or 'this machine has no GPU'}"
     if node.gpus != (found.gpu,):
         these = "this GPU is" if len(node.gpus) == 1 else "these GPUs are"
         return f"is for {found.gpu}, {these} {' and '.join(node.gpus)}"

@@ -182,8 +182,6 @@ def test_a_folder_without_a_plan(folder: Path) -> None:
     [
         ("echo 8.6", ("sm86",)),
         ("printf '12.0\\n8.9\\n8.9\\n'", ("sm120", "sm89")),
-        ("echo NVIDIA-SMI has failed because it could not communicate with the driver.; exit 9", ()),
-        ("echo '[N/A]'", ()),
     ],
 )
 def test_the_gpus_are_what_the_driver_says(
@@ -193,6 +191,44 @@ def test_the_gpus_are_what_the_driver_says(
     command.write_text(f"#!/bin/sh\n{says}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert find_node() == Node(gpus, None)
+
+
+@pytest.mark.parametrize(
+    ("does", "trouble"),
+    [
+        ("echo NVIDIA-SMI has failed.; exit 9", "nvidia-smi says: NVIDIA-SMI has failed."),
+        ("echo '[N/A]'", "nvidia-smi says: [N/A]"),
+        ("exit 6", "nvidia-smi says: nothing, and ends with status 6"),
+        ("exec sleep 60", "nvidia-smi gives no answer within 0.2 s"),
+    ],
+)
+def test_a_driver_in_trouble_is_told_from_no_gpu(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, trouble: str
+) -> None:
+    monkeypatch.setattr(engines, "_GPUS_TIMEOUT_S", 0.2 if "sleep" in does else 10)
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{does}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    node = find_node()
+    assert node == Node((), None, trouble)
+    assert choose(folder, node).complaint == f"is for sm86, {trouble}"
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [("", ()), ("0", ("sm86",)), ("1, 2", ("sm75", "sm90")), ("0,-1,1", ("sm86",)), ("7", ())],
+)
+def test_a_gpu_that_cuda_may_not_use_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, gpus: tuple[str, ...]
+) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\nprintf '8.6\\n9.0\\n7.5\\n'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert find_node().gpus == gpus
 
 
@@ -210,6 +246,11 @@ def test_the_version_of_tensorrt_is_that_of_the_vendors_library(
     (tmp_path / "backends/tensorrt").mkdir(parents=True)
     assert find_node().tensorrt == ""
     (tmp_path / "x86_64-linux-gnu").mkdir()
-    for name in ("libnvinfer.so.10", "libnvinfer.so.10.13.2", "libnvinfer_plugin.so.10.13.2"):
+    for name in (
+        "libnvinfer.so.10",
+        "libnvinfer.so.10.9.0",
+        "libnvinfer.so.10.13.2",
+        "libnvinfer_plugin.so.10.13.2",
+    ):
         (tmp_path / "x86_64-linux-gnu" / name).touch()
     assert find_node().tensorrt == "10.13.2"
