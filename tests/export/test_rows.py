@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_ensembles.frames import Letterbox
+from nexus_ensembles.frames import Letterbox, Stretch
 from nexus_ensembles.noise_schedule import TRAINING_SIGMAS
+from nexus_ensembles.segment import ROUGH_LOGIT
 from nexus_export.errors import QualityError
 from nexus_export.export import Run
 from nexus_export.networks import NETWORKS, Network
@@ -92,6 +93,25 @@ def test_a_letterbox_is_the_pipelines() -> None:
     frame = Letterbox(*photo.pixels.shape[1::-1])
     assert (photo.inner[1], photo.inner[0]) == frame.inner
     assert np.array_equal(photo.letterboxed(), frame.frame(photo.pixels))
+
+
+def test_sam2_sees_what_the_pipeline_gives_it() -> None:
+    photos = _photos(PHOTOS, "test")
+    for photo, row in zip(photos, _rows(NETWORKS["sam2_encoder"], "test"), strict=True):
+        expected = Stretch(*photo.pixels.shape[1::-1]).frame(photo.pixels)
+        # Enlarging, the pipeline's bilinear filter is OpenCV's, which rounds otherwise.
+        assert np.abs(row["image"][0].astype(int) - expected).max() <= 1
+
+
+def test_a_mask_prompt_is_as_sure_as_the_pipelines() -> None:
+    """Of both models: their frames say -1 to 1, and segment multiplies."""
+    drawn = np.zeros((1024, 1024), bool)
+    drawn[:512] = True
+    for frame in (Letterbox(1024, 1024), Stretch(1024, 1024)):
+        expected = ROUGH_LOGIT * frame.mask_prompt(drawn)
+        for name in ("sam_decoder", "sam2_decoder"):
+            *_, rough = _rows(NETWORKS[name], "test")
+            assert set(np.unique(rough["mask_input"])) == set(np.unique(expected))
 
 
 def test_sizes_of_holes_and_crops_vary() -> None:

@@ -8,8 +8,8 @@ from nexus_export.sam.encoder import IMAGE_SIZE
 
 #: Pipelines fill prompts up to a multiple of this many.
 _POINTS = 8
-#: The side of a mask prompt, and its logits where a mask was drawn for sure.
-_MASK_SIDE, _LOGIT = 256, 8.0
+#: The side of a mask prompt, and its logits where a mask was drawn for sure, as smart_remove hands it on.
+_MASK_SIDE, _LOGIT = 256, 6.0
 
 
 def prompts(inner: tuple[int, int], seed: int) -> list[dict[str, Array]]:

@@ -31,8 +31,12 @@ class Photo:
     pixels: Pixels
 
     def stretched(self, height: int, width: int) -> Pixels:
-        """UINT8 [height, width, 3], as remove_background and SAM 2 resize: whole, whatever the sides' ratio."""
+        """UINT8 [height, width, 3], as remove_background resizes: whole, whatever the sides' ratio."""
         return _resized(self.pixels, height, width, Image.Resampling.LANCZOS)
+
+    def framed(self) -> Pixels:
+        """UINT8 [1024, 1024, 3], as SAM 2 resizes: whole as well, but bilinear."""
+        return _resized(self.pixels, IMAGE_SIZE, IMAGE_SIZE, Image.Resampling.BILINEAR)
 
     def letterboxed(self) -> Pixels:
         """UINT8 [1024, 1024, 3], as SAM resizes: the longest side 1024, at the top left, the rest padding."""

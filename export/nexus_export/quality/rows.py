@@ -56,7 +56,7 @@ def rows(network: Network, split: Split, photos: Sequence[Photo], upstream: Upst
 def framed(network: Network, photo: Photo) -> Pixels:
     """The photo in the 1024 frame of SAM, which letterboxes it, or of SAM 2, which stretches it."""
     if network.name.startswith("sam2"):
-        return photo.stretched(IMAGE_SIZE, IMAGE_SIZE)
+        return photo.framed()
     return photo.letterboxed()
 
 
