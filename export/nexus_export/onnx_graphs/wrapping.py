@@ -24,10 +24,14 @@ def wrap(
     the shape information recorded for the old inputs. Opset and IR version stay the core's, so that what
     could run the published file can run this one.
     """
-    nodes = _needed([*before, *core.graph.node, *after], {output.name for output in outputs})
+    # No initializers: those are what was learned, and compute in FP16 where the network does.
+    numbers = [
+        onnx.helper.make_node("Constant", [], [key], value=numpy_helper.from_array(np.asarray(value)))
+        for key, value in constants.items()
+    ]
+    nodes = _needed([*numbers, *before, *core.graph.node, *after], {output.name for output in outputs})
     read = {tensor for node in nodes for tensor in node.input}
-    weights = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
-    weights += [tensor for tensor in core.graph.initializer if tensor.name in read]
+    weights = [tensor for tensor in core.graph.initializer if tensor.name in read]
     graph = onnx.helper.make_graph(nodes, name, list(inputs), list(outputs), weights)
     model = onnx.helper.make_model(
         graph, opset_imports=core.opset_import, ir_version=core.ir_version, producer_name="nexus-export"
