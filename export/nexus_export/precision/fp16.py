@@ -6,8 +6,7 @@ timesteps and of Fourier matrices, pixels before the first layer), which costs l
 holds too coarsely; and what reads a number that FP16 cannot hold.
 """
 
-from collections.abc import Collection, Iterable, Iterator
-from fnmatch import fnmatch
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -25,25 +24,22 @@ _TYPELESS = {"Shape", "Size", "Cast"}
 #: What may stand between a weight and the operator that computes with it.
 _ARRANGING = {"Transpose", "Reshape", "Identity"}
 #: The opset from which quantized tensors become FP16; before, the operator that reads them stays FP32 with them.
-_HALF_DEQUANTIZE = 19
+HALF_DEQUANTIZE = 19
 
 
-def to_half(
-    model: onnx.ModelProto, fp32_ops: Collection[str], keep_weights: Iterable[str] = ()
-) -> onnx.ModelProto:
+def to_half(model: onnx.ModelProto, fp32_ops: Collection[str]) -> onnx.ModelProto:
     """Return a copy of an FP32 graph that computes in FP16; its inputs and outputs keep their types.
 
     Args:
         model: a template, or a graph with its weights.
         fp32_ops: operators that stay FP32 with all their inputs and outputs; `ALL_OPS` is every one.
-        keep_weights: patterns of `fnmatch`: weights that stay FP32, and with them the operators that read them.
 
     Raises:
         BuildError: the graph has an If, a Loop or a Scan.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
-    nodes = list(_Conversion(half, frozenset(fp32_ops), tuple(keep_weights)).nodes())
+    nodes = list(_Conversion(half, frozenset(fp32_ops)).nodes())
     del half.graph.node[:]
     del half.graph.value_info[:]
     half.graph.node.extend(nodes)
@@ -53,7 +49,7 @@ def to_half(
 class _Conversion:
     """What of one graph becomes FP16. A tensor has the type it was made in, and is cast where another is read."""
 
-    def __init__(self, model: onnx.ModelProto, fp32_ops: frozenset[str], keep: tuple[str, ...]) -> None:
+    def __init__(self, model: onnx.ModelProto, fp32_ops: frozenset[str]) -> None:
         self.graph = model.graph
         self.version = next(opset.version for opset in model.opset_import if not opset.domain)
         self.types = element_types(model)
@@ -63,8 +59,7 @@ class _Conversion:
             for node in self.graph.node
             if node.op_type == "Constant" and self._is_float(node.output[0])
         }
-        kept = {name for name in weights if any(fnmatch(name, pattern) for pattern in keep)}
-        kept |= {name for name, tensor in (weights | constants).items() if not _fits(tensor)}
+        kept = {name for name, tensor in (weights | constants).items() if not _fits(tensor)}
         self.chosen = self._choose(fp32_ops, weights.keys(), kept)
         readers = [self._read(node, index) for index, node in enumerate(self.graph.node)]
         singly = {name for reads in readers for name, kind in reads if kind == _FLOAT}
@@ -116,7 +111,7 @@ class _Conversion:
                 continue
             learned.update(node.output)
             arranged = not single.isdisjoint(node.input) and node.op_type in _ARRANGING
-            if arranged or (node.op_type == "DequantizeLinear" and self.version < _HALF_DEQUANTIZE):
+            if arranged or (node.op_type == "DequantizeLinear" and self.version < HALF_DEQUANTIZE):
                 single.update(node.output)
             named = node.op_type in fp32_ops or ALL_OPS in fp32_ops
             types = [types for _, types in (*self._slots(node), *self._slots(node, outputs=True))]
