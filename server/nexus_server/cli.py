@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+import math
 import signal
 import socket
 import sys
@@ -54,7 +55,7 @@ def serve(options: argparse.Namespace) -> None:
         for port in ports:
             _check_free(host, port)
         assembled = repository.assemble(options.models, models.ready, runtime / "models")
-        settings = Settings(host, *ports, options.cache_bytes)
+        settings = Settings(host, *ports, options.cache_bytes, options.start_timeout)
         asyncio.run(Supervisor(found, assembled, models, settings).run())
 
 
@@ -93,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         help="memory for cached image embeddings (default: %(default)s)",
     )
     parser.add_argument(
+        "--start-timeout",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long a start may take; large networks need longer on a CPU (default: %(default)g)",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="say only what this machine lacks, and start nothing"
     )
     return parser
@@ -111,6 +119,16 @@ def _port(word: str) -> int:
     if word.isdecimal() and 1 <= int(word) <= 65535:
         return int(word)
     raise argparse.ArgumentTypeError(f"{word} is not a port; choose one of 1 to 65535.")
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = 0
+    if 0 < seconds < math.inf:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{word} is not a time; give seconds, more than 0.")
 
 
 def _check_free(host: str, port: int) -> None:

@@ -20,7 +20,6 @@ from nexus_server.repository import Repository, assemble, without
 from nexus_server.triton import Triton
 from nexus_server.tritonserver import BROKEN_TIMEOUT_S, DRAIN_TIMEOUT_S, Settings, Tritonserver
 
-START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 5.0
 CHANNEL = [
     # Left to itself gRPC waits ever longer between attempts to connect, and sees a slow start end up to 15 s late.
@@ -109,7 +108,7 @@ class Supervisor:
     ) -> bool:
         """Wait until `server` takes requests; False when it ends or the time does, or when told to stop."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_TIMEOUT_S
+        deadline = loop.time() + self._settings.start_timeout_s
         while loop.time() < deadline and not server.ended and not self._stopping.is_set():
             watch.refresh()
             with contextlib.suppress(InferenceServerException):

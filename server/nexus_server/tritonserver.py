@@ -29,13 +29,14 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to listen (an IPv4 address) and how much memory the response cache may take."""
+    """Where to listen (an IPv4 address), how much memory the response cache may take, how long a start may."""
 
     host: str
     grpc_port: int
     http_port: int
     metrics_port: int
     cache_bytes: int
+    start_timeout_s: float
 
 
 class Tritonserver:

@@ -92,7 +92,7 @@ def test_loopback_is_served(
         8000,
         8002,
     )
-    assert settings.cache_bytes == 256 * 2**20
+    assert (settings.cache_bytes, settings.start_timeout_s) == (256 * 2**20, 300)
 
 
 def test_the_vendor_s_server_listens_everywhere(
@@ -151,6 +151,9 @@ def test_what_is_missing_is_said_and_the_rest_served(
         (["--http-port", "65536"], "65536 is not a port; "),
         (["--metrics-port", "-1"], "-1 is not a port; "),
         (["--metrics-port", "http"], "http is not a port; "),
+        (["--start-timeout", "soon"], "soon is not a time; give seconds, more than 0."),
+        (["--start-timeout", "0"], "0 is not a time; "),
+        (["--start-timeout", "inf"], "inf is not a time; "),
     ],
 )
 def test_what_is_no_address_is_refused(

@@ -92,7 +92,10 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., floa
     monkeypatch.setattr(supervisor, "FIRST_DISTANCE_S", 0.05)
 
     def run(
-        steps: dict[int, Callable[[str], Any]], script: str = "exec sleep 600", broken: str = ""
+        steps: dict[int, Callable[[str], Any]],
+        script: str = "exec sleep 600",
+        broken: str = "",
+        start_timeout_s: float = 300.0,
     ) -> float:
         binary.write_text(f"#!/bin/sh\n{script}\n")
         binary.chmod(0o755)
@@ -102,7 +105,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., floa
         repository = Repository(
             tmp_path, {name: ModelConfig(name=name) for name in ("lama", "u2net")}, {}, {}, {}
         )
-        settings = Settings("127.0.0.1", 1, 2, 3, 4)
+        settings = Settings("127.0.0.1", 1, 2, 3, 4, start_timeout_s)
 
         async def main() -> float:
             loop = asyncio.get_running_loop()
@@ -248,13 +251,13 @@ def test_a_pause_ends_when_told_to_stop(serve: Serve, monkeypatch: pytest.Monkey
     assert Client.lives == 1
 
 
-def test_a_failed_start_leaves_no_process(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_leaves_no_process(serve: Serve) -> None:
     """Its stubs were never counted; `serve` looks that none is left."""
-    monkeypatch.setattr(supervisor, "START_TIMEOUT_S", 0.3)
     with pytest.raises(ServerError, match=r"^tritonserver does not start \(it never got ready\)"):
         serve(
             dict.fromkeys(range(3), lambda _: GONE),
             "setsid sleep 600 & exec sleep 600",  # a child that no signal to the server reaches
+            start_timeout_s=0.3,
         )
 
 
