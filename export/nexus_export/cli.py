@@ -50,7 +50,11 @@ def build_command(
         typer.Option(help="Build a group from this checkpoint: a published one's name, or a file or folder."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="fp32|fp16|int8", help="What the networks compute in.")
+        str,
+        typer.Option(
+            metavar="fp32|fp16|int8",
+            help="What most weights are stored in; the rest is as each network's quality allows.",
+        ),
     ] = "fp32",
     processor: Annotated[
         str,
@@ -108,7 +112,7 @@ def _build_default(
 
     recipes = choose_recipes(names)
     for recipe in recipes:
-        found = state(recipe, out, offered(recipe.network, precision, processor))
+        found = state(recipe, out, offered(recipe.network, precision, processor), processor)
         if found is State.UP_TO_DATE:
             print(f"{recipe.name}: up to date")
         elif found is State.CHECKPOINT:

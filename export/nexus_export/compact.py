@@ -21,6 +21,7 @@ from nexus_export.artifacts import (
     LICENCE_KEY,
     SOURCE_KEY,
     precision_of,
+    processor_of,
     read_metadata,
 )
 from nexus_export.build import Built, build_networks, offered
@@ -91,7 +92,7 @@ class Recipe:
     def network(self) -> Network:
         return NETWORKS[self.name]
 
-    def fingerprint(self, precision: Precision) -> str:
+    def fingerprint(self, precision: Precision, processor: Processor = "cpu") -> str:
         """Changes when the weights, the template, the code that builds the network or the precision's rules do."""
         own = self.weights if isinstance(self.weights, Path) else None
         modules = [Path(str(module.__file__)) for module in self.modules]
@@ -101,6 +102,8 @@ class Recipe:
         if precision != "fp32":
             parts += [precision, *(sha256_of(path) for path in sorted(PRECISION_CODE.glob("*.py")))]
             parts += [*sorted(self.network.fp32_ops), *self.network.int8_keep]
+        if precision == "int8":
+            parts.append(processor)
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def export(self, cache: Path, report: Report) -> Export:
@@ -225,15 +228,17 @@ def tiny_facts(tier: str) -> str:
     return (TEMPLATES / f"tiny_{tier}.json").read_text()
 
 
-def state(recipe: Recipe, repository: Path, precision: Precision | None = None) -> State:
-    """Compare the artifact with what building it now would give, at `precision` or at the one that it has."""
+def state(
+    recipe: Recipe, repository: Path, precision: Precision | None = None, processor: Processor | None = None
+) -> State:
+    """Compare the artifact with what building it now would give; None is the precision or processor that it has."""
     path = artifact(recipe.name, repository)
     if not path.is_file():
         return State.MISSING
     metadata = read_metadata(path)
     if CHECKPOINT_KEY in metadata:
         return State.CHECKPOINT
-    wanted = recipe.fingerprint(precision or precision_of(metadata))
+    wanted = recipe.fingerprint(precision or precision_of(metadata), processor or processor_of(metadata))
     return State.UP_TO_DATE if metadata.get(FINGERPRINT_KEY) == wanted else State.STALE
 
 
@@ -259,7 +264,7 @@ def build(
     precision = offered(recipe.network, precision, processor)
     exports = [recipe.export(cache, report)]
     origin = {
-        FINGERPRINT_KEY: recipe.fingerprint(precision),
+        FINGERPRINT_KEY: recipe.fingerprint(precision, processor),
         SOURCE_KEY: recipe.source,
         LICENCE_KEY: recipe.licence,
     }

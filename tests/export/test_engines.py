@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import cli, networks
+from nexus_export.artifacts import PRECISION_KEY, PROCESSOR_KEY
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
 from nexus_export.engines.builder import Order, keeps_fp32_products
@@ -20,7 +21,7 @@ from nexus_export.networks import NETWORKS, Precision
 from nexus_export.precision.int8 import quantize
 from nexus_export.sources import sha256_of
 
-from tests.export.compiling import at_fp16, put, two_sided
+from tests.export.compiling import at_fp16, two_sided
 
 Artifact = Callable[[str], Path]
 ROOT = Path(__file__).parents[2]
@@ -100,12 +101,16 @@ def test_what_keeps_an_fp32_product_is_refused_for_a_t4(
 
 
 def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Path) -> None:
-    """U2-Net, whose layers all are INT8; the others are in tests/full. What range they get is of no matter here."""
+    """U2-Net for a T4, its layers all INT8 and the rest FP16; the others are in tests/full. Ranges are of no matter."""
     generator = np.random.default_rng(0)
     rows = [{"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)}]
-    quantize(artifact("u2net"), rows, (), tmp_path / "int8.onnx")
-    put(onnx.load(str(tmp_path / "int8.onnx")), {}, "int8", "u2net", tmp_path)
-    found = manifest.read(write_engine(NETWORKS["u2net"], tmp_path, "sm86", rtx, lambda _: None))
+    path = networks.artifact("u2net", tmp_path)
+    metadata = {PRECISION_KEY: "int8", PROCESSOR_KEY: "cpu"}
+    quantize(artifact("u2net"), rows, (), path, metadata, "cpu")
+    with pytest.raises(BuildError, match="build it again with --precision int8 --for gpu"):
+        write_engine(NETWORKS["u2net"], tmp_path, "sm75", rtx, lambda _: None)
+    quantize(artifact("u2net"), rows, (), path, metadata | {PROCESSOR_KEY: "gpu"}, "gpu")
+    found = manifest.read(write_engine(NETWORKS["u2net"], tmp_path, "sm75", rtx, lambda _: None))
     assert found.precision == "int8"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import compact, networks
+from nexus_export.artifacts import PRECISION_KEY, PROCESSOR_KEY
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
 from nexus_export.engines.profile import widths_of
@@ -14,7 +15,7 @@ from nexus_export.export import Array
 from nexus_export.networks import NETWORKS
 from nexus_export.precision.int8 import quantize
 
-from tests.export.compiling import at_fp16, put, two_sided
+from tests.export.compiling import at_fp16, two_sided
 
 CACHE = Path(__file__).parents[2] / "build" / "cache"
 OFFERED = [name for name in compact.RECIPES if "int8" in NETWORKS[name].gate.bounds]
@@ -43,9 +44,11 @@ def test_int8_networks_compile(fp32: Path, tmp_path: Path, name: str) -> None:
     path = networks.artifact(name, fp32)
     model = onnx.load(str(path))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    quantize(path, [_noise(name, widths_of(metadata))], NETWORKS[name].int8_keep, tmp_path / "int8.onnx")
-    put(onnx.load(str(tmp_path / "int8.onnx")), metadata, "int8", name, tmp_path)
-    engine = write_engine(two_sided(name), tmp_path, "sm86", libraries.load("rtx"), lambda _: None)
+    network, rows = two_sided(name), [_noise(name, widths_of(metadata))]
+    metadata |= {PRECISION_KEY: "int8", PROCESSOR_KEY: "gpu"}
+    out = networks.artifact(name, tmp_path)
+    quantize(path, rows, network.int8_keep, out, metadata, "gpu", network.fp32_ops)
+    engine = write_engine(network, tmp_path, "sm86", libraries.load("rtx"), lambda _: None)
     assert manifest.read(engine).precision == "int8"
 
 

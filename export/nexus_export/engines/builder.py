@@ -9,10 +9,12 @@ from typing import Any
 
 import onnx
 
+from nexus_export.artifacts import processor_of
 from nexus_export.engines.graph import parseable
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import Profile
 from nexus_export.engines.refusals import Log, refusal
+from nexus_export.errors import BuildError
 from nexus_export.networks import Network, Precision
 from nexus_export.onnx_graphs.writing import write_file
 from nexus_export.precision.fp16 import ALL_OPS
@@ -51,7 +53,14 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
     network = builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     report("reading the graph")
     parser = api.OnnxParser(network, logger)
-    graph = parseable(onnx.load(str(order.path), load_external_data=False))
+    graph = onnx.load(str(order.path), load_external_data=False)
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    if order.precision == "int8" and processor_of(metadata) != "gpu":
+        raise BuildError(
+            f"the INT8 file of {order.network.name} is one for CPUs, whose quality tells nothing of an engine's; "
+            "build it again with --precision int8 --for gpu."
+        )
+    graph = parseable(graph)
     # From memory, because the graph is changed for the parser; by the path it finds weights beside it.
     if not parser.parse(graph.SerializeToString(), str(order.path)):
         error = parser.get_error(0)

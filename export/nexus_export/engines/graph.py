@@ -5,20 +5,16 @@ from collections import Counter
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from nexus_export.engines.symmetric import make_symmetric
 from nexus_export.onnx_graphs.attention import decomposed
 
 
 def parseable(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy that computes the same: attention in standard operators, UINT8 at the border alone.
 
-    INT8 layers alone compute with other scales, see `make_symmetric`.
-
     TensorRT knows UINT8 in inputs and outputs that a Cast reads or writes, and nowhere else; our graphs move a
     picture's channels while it has a quarter of the bytes. Weights in a file beside the graph stay there.
     """
     plain = decomposed(model)
-    make_symmetric(plain)
     # Types and shapes recorded for inner tensors would be those of before.
     del plain.graph.value_info[:]
     pictures = {

@@ -1,6 +1,6 @@
 """INT8 activations as TensorRT takes them: signed, and zero at zero.
 
-ONNX Runtime is quicker and finer with UINT8 and a zero point, so the ONNX files have those (see `precision.qdq`).
+ONNX Runtime is quicker and finer on a CPU with UINT8 and a zero point, so the ONNX files for CPUs have those.
 """
 
 import numpy as np

@@ -1,18 +1,21 @@
 """INT8: an FP32 network and real rows in, the same network with INT8 layers out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from types import MappingProxyType
 
 import onnx
 
+from nexus_export.engines.symmetric import make_symmetric
 from nexus_export.export import Array
+from nexus_export.networks import Processor
+from nexus_export.onnx_graphs.opsets import raised
 from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.calibration import measure_ranges
 from nexus_export.precision.folding import fold
-from nexus_export.precision.fp16 import ALL_OPS, to_half
+from nexus_export.precision.fp16 import ALL_OPS, HALF_DEQUANTIZE, to_half
 from nexus_export.precision.qdq import Layer, activations, insert, layers
 
 
@@ -22,17 +25,24 @@ def quantize(
     keep: Sequence[str],
     out: Path,
     metadata: Mapping[str, str] = MappingProxyType({}),
+    processor: Processor = "cpu",
+    fp32_ops: Collection[str] = (),
 ) -> None:
-    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`; all else is stored in FP16.
+    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a processor.
 
-    Takes twice the memory of the FP32 weights, and what running a row takes.
+    For a CPU: activations UINT8 with a zero point; all else is stored in FP16 and computed in FP32. For a GPU, as
+    TensorRT takes it: activations INT8 around zero, scales and all else FP16, but for `fp32_ops`.
+
+    Takes about twice the memory of the FP32 weights, and what running a row takes.
 
     Args:
         model_path: weights in the file or beside it. All of them are read into memory.
         rows: inputs by name, each with its batch axis, that the activations' ranges are taken from.
-        keep: weights, as patterns of `fnmatch`, whose layers stay FP32: `Network.int8_keep`.
-        out: where the file appears; weights of more than 1 GB lie beside it, in `out`'s name and ".data".
+        keep: weights, as patterns of `fnmatch`, whose layers stay above INT8: `Network.int8_keep`. One that matches
+            nothing is no error: another checkpoint of the same network may have other names.
+        out: where the file appears; weights of more than 1 GiB lie beside it, in `out`'s name and ".data".
         metadata: the file's entries.
+        fp32_ops: operators that a GPU computes in FP32, see `to_half`.
 
     Raises:
         BuildError: the disk is full, or the folder cannot be written.
@@ -42,8 +52,13 @@ def quantize(
     ranges = measure_ranges(model, activations(chosen), rows)
     quantized = insert(model, ranges, chosen)
     del model
-    # No engine on a CPU computes in FP16: what is not INT8 is stored in it and computed in FP32.
-    write_network(shorten_names(to_half(quantized, {ALL_OPS})), metadata, out)
+    # No engine on a CPU computes in FP16.
+    singly: Collection[str] = {ALL_OPS}
+    if processor == "gpu":
+        make_symmetric(quantized)
+        # Before, scales are FP32, and the casts around them keep TensorRT from multiplying matrices in INT8.
+        quantized, singly = raised(quantized, HALF_DEQUANTIZE), fp32_ops
+    write_network(shorten_names(to_half(quantized, singly)), metadata, out)
 
 
 def without(found: Iterable[Layer], keep: Sequence[str]) -> list[Layer]:

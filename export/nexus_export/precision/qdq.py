@@ -21,7 +21,7 @@ from nexus_export.precision.calibration import Ranges
 LAYERS = frozenset({"Conv", "MatMul", "Gemm"})
 # An activation that engines fold into the layer before it.
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
-_LEAST_SCALE = 1e-12
+_LEAST_SCALE = 2.0**-24  # FP16 holds none but 0 below, and scales may be stored in it
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def with_graph(
 def quantised_weights(weights: Array, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """INT8 values in [-127, 127] and FP32 scales, one a channel of `axis`."""
     others = tuple(other for other in range(weights.ndim) if other != axis)
-    scales = np.maximum(np.abs(weights).max(axis=others), _LEAST_SCALE).astype(np.float32) / np.float32(127)
+    scales = np.maximum(np.abs(weights).max(axis=others) / 127, _LEAST_SCALE).astype(np.float32)
     values = np.rint(weights / np.expand_dims(scales, others))
     return values.clip(-127, 127).astype(np.int8), scales
 
