@@ -94,7 +94,8 @@ def test_tensorrt_builds_for_the_gpu_at_hand(
         ),
         (
             ("--gpu", "sm86"),
-            "TensorRT is not in this environment; run: pip install 'nexus-export[tensorrt]'",
+            "TensorRT is not in this environment; run: pip install 'nexus-export[tensorrt]'; --backend rtx needs "
+            "no GPU, and shows that networks compile",
         ),
         (
             ("u2net", "--gpu", "sm86", "--backend", "rtx", "--out", "empty"),

@@ -73,8 +73,9 @@ def load(backend: str) -> Library:
     try:
         *_, api = (importlib.import_module(name) for name in _MODULES[backend])
     except ModuleNotFoundError:
+        other = "" if backend == "rtx" else "; --backend rtx needs no GPU, and shows that networks compile"
         raise BuildError(
-            f"{title} is not in this environment; run: pip install 'nexus-export[{backend}]'"
+            f"{title} is not in this environment; run: pip install 'nexus-export[{backend}]'{other}"
         ) from None
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
