@@ -123,6 +123,12 @@ def family_of(names: list[str]) -> str:
     Raises:
         BuildError: they are none, or not one.
     """
+    if len(names) == 1:
+        for group, members in GROUPS.items():
+            if names[0] in members:
+                raise BuildError(
+                    f"a checkpoint holds a whole group; {names[0]} is part of {group}, name that."
+                )
     if len(names) != 1 or names[0] not in FAMILIES:
         raise BuildError(f"a checkpoint holds a whole group; name one of {', '.join(FAMILIES)}.")
     return names[0]

@@ -195,7 +195,11 @@ GROUP_WANTED = "a checkpoint holds a whole group; name one of sam, sam2, sdxl, s
     [
         (["build", "--checkpoint", "x"], GROUP_WANTED),
         (["build", "sam", "lama", "--checkpoint", "x"], GROUP_WANTED),
-        (["build", "sam_encoder", "--checkpoint", "x"], GROUP_WANTED),
+        (["build", "vit", "--checkpoint", "x"], GROUP_WANTED),
+        (
+            ["build", "sam_encoder", "--checkpoint", "x"],
+            "a checkpoint holds a whole group; sam_encoder is part of sam, name that.",
+        ),
         (["make-tiny", "u2net", "x"], "there is no tiny checkpoint of 'u2net'; choose from sdxl, sd15."),
     ],
 )
