@@ -27,7 +27,7 @@ OPTIONAL = {
 class Repository:
     """The configs of the models that are ready, by name; why the others are not; what some of the ready lack.
 
-    `folder` is where they lie; `plans` tells of networks whose plan does not fit this machine what serves instead.
+    `folder` is where they lie; `plans` tells which plans serve, and what instead of those that do not.
     """
 
     folder: Path
@@ -70,6 +70,8 @@ def scan(folder: Path, node: Node = NO_GPU) -> Repository:
             ready[name] = config
             if choice.complaint:
                 plans[name] = f"its TensorRT plan {choice.complaint}; serving {choice.file}"
+            elif choice.file == PLAN:
+                plans[name] = f"TensorRT plan for {node.gpus[0]}, at most {config.max_batch_size} rows"
         elif choice.complaint:
             missing[name] = f"its TensorRT plan {choice.complaint}; {_plan_remedy(folder, name, node)}"
         elif name not in requested:  # what nobody built nobody misses before a request asks for it

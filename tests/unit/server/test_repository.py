@@ -151,7 +151,8 @@ def test_the_onnx_file_serves_for_a_plan_that_does_not_load(
     pipeline(tmp_path, "segment", "sam_encoder")
     (tmp_path / "lama/1/model.onnx").unlink()
     monkeypatch.setattr("nexus_server.engines.choose", lambda *_: Choice("model.plan", "", 2))
-    found = repository.scan(tmp_path)
+    found = repository.scan(tmp_path, Node(("sm86",), ""))
+    assert found.plans == dict.fromkeys(("sam_encoder", "lama"), "TensorRT plan for sm86, at most 2 rows")
     left = repository.without(found, {"sam_encoder", "lama"})
     assert sorted(left.ready) == ["sam_encoder", "segment"]
     encoder = left.ready["sam_encoder"]
