@@ -27,6 +27,7 @@ _VENDOR_BACKEND = Path("/opt/tritonserver/backends/tensorrt")
 _LIBRARIES = Path("/usr/lib")
 _LIBRARY = "*-linux-gnu/libnvinfer.so.*.*.*"
 _GPUS_TIMEOUT_S = 10
+_LONG_BYTES = 1 << 29
 _BLOCK_BYTES = 1 << 20
 
 
@@ -138,7 +139,9 @@ def _mismatch(folder: Path, found: Manifest, node: Node) -> str:
         return f"is of TensorRT {found.library_version}, this Triton has {node.tensorrt}"
     if (folder / ONNX).exists() and ONNX not in found.onnx_sha256:
         return f"has a manifest that does not say from which {ONNX} it was built"
-    # Last, because at full size it takes seconds.
+    # Last, because at full size it takes seconds, and the user is told of those.
+    if found.engine_bytes > _LONG_BYTES:
+        print(f"nexus-server: checking {found.network}'s plan", flush=True)
     if _sha256(plan) != found.engine_sha256:
         return "is not the file that its manifest describes"
     for name, digest in found.onnx_sha256.items():

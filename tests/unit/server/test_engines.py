@@ -50,6 +50,16 @@ def test_a_plan_that_fits_serves(folder: Path) -> None:
     assert choose(folder, NODE) == Choice("model.plan", "", 3)
 
 
+def test_a_long_check_is_announced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choose(folder, NODE)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(engines, "_LONG_BYTES", 10)
+    choose(folder, NODE)
+    assert capsys.readouterr().out == "nexus-server: checking lama's plan\n"
+
+
 @pytest.mark.parametrize(("configured", "largest"), [(8, 3), (2, 2)])
 def test_a_batch_is_at_most_what_the_plan_takes(folder: Path, configured: int, largest: int) -> None:
     config = ModelConfig(name="lama", max_batch_size=configured)
