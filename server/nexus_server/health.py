@@ -27,8 +27,9 @@ IDLE_CPU_S = 0.3
 # How often a model is looked at whose probe is under way.
 LOOK_S = 1.0
 # A dead process has to be noticed within 10 s by an inference. A pipeline's probe costs next to nothing (0.01 s of CPU
-# in 20 s for all four; the requests show in its metrics). A network's is real work, 0.7 s of a core for U2-Net and
-# more for IS-Net, whose input is ten times as large, so it comes less often: `StubWatch` sees a death within a second anyhow, and who waits for a hung network hangs too.
+# in 20 s for all four; the requests show in its metrics). A network's is real work, 0.7 s of a core for U2-Net and more
+# for IS-Net, whose input is ten times as large, so it comes less often: `StubWatch` sees a death within a second
+# anyhow, and who waits for a hung network hangs too.
 PIPELINES_EVERY_S = 5.0
 NETWORKS_EVERY_S = 30.0
 STATISTICS_TIMEOUT_S = 2.0
