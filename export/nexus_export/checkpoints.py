@@ -132,7 +132,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
                 "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
                 40_728_226,
-                "MobileSAM: SAM's decoder, a TinyViT for its encoder",
+                "MobileSAM: a TinyViT encodes",
             ),
             _single(
                 "sam_vit_b",
@@ -140,7 +140,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 f"{_META}/segment_anything/sam_vit_b_01ec64.pth",
                 "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
                 375_042_383,
-                "SAM, the smallest of its three encoders",
+                "SAM, the smallest encoder",
             ),
             _single(
                 "sam_vit_l",
@@ -164,7 +164,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 f"{_META}/segment_anything_2/092824/sam2.1_hiera_tiny.pt",
                 "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
                 156_008_466,
-                "SAM 2.1, the smallest of its four encoders",
+                "SAM 2.1, the smallest encoder",
             ),
             _single(
                 "sam2.1_hiera_small",
@@ -196,7 +196,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 "https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
                 "344c77bbcb158f17dd143070d1e789f38a66c04202311ae3a258ef66667a9ea9",
                 205_669_692,
-                "big-lama's generator as TorchScript, as IOPaint publishes it",
+                "as IOPaint has it, TorchScript",
             ),
             PublishedCheckpoint(
                 "big-lama-lightning",
@@ -216,7 +216,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                     ),
                 ),
                 "Apache-2.0",
-                "big-lama as training left it, from where LaMa's README sends its readers",
+                "as LaMa's README has it",
             ),
             _single(
                 "u2net",
@@ -224,7 +224,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 f"{_REMBG}/u2net.onnx",
                 "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
                 175_997_641,
-                "U²-Net, what rembg uses unasked",
+                "U²-Net, rembg's default",
             ),
             _single(
                 "u2netp",
@@ -232,7 +232,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 f"{_REMBG}/u2netp.onnx",
                 "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
                 4_574_861,
-                "U²-Net-p, the small one, as in the compact profile",
+                "U²-Net-p, the small one",
             ),
             _single(
                 "isnet-general-use",
@@ -240,14 +240,14 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                 f"{_REMBG}/isnet-general-use.onnx",
                 "60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a",
                 178_648_008,
-                "IS-Net at 1024 pixels: finer outlines",
+                "IS-Net, finer outlines",
             ),
             PublishedCheckpoint(
                 "sdxl-inpainting",
                 "sdxl",
                 _SDXL_ORIGINAL,
                 "CreativeML Open RAIL++-M",
-                "SDXL inpainting 0.1; its VAE overflows in FP16 and stays FP32",
+                "SDXL inpainting, VAE in FP32",
                 hub=_SDXL[0],
             ),
             PublishedCheckpoint(
@@ -258,7 +258,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = MappingProxyType(
                     *_from_hub(_SDXL_VAE, _SDXL_VAE_FILES, folder="vae/"),
                 ),
                 "CreativeML Open RAIL++-M; VAE: MIT",
-                "the same with the published VAE that does not overflow in FP16",
+                "the same, VAE fit for FP16",
             ),
             PublishedCheckpoint(
                 "sd15-inpainting",

@@ -74,10 +74,11 @@ def _row(network: Network, out: Path) -> tuple[str, ...]:
 
 def _checkpoints() -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("checkpoint", "for", "licence"):
-        table.add_column(title)
+    for title in ("checkpoint", "for"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("licence", overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("note")
+    table.add_column("note", no_wrap=True)
     for checkpoint in CHECKPOINTS.values():
         megabytes = f"{checkpoint.bytes / 1e6:.0f}"
         table.add_row(checkpoint.name, checkpoint.group, checkpoint.licence, megabytes, checkpoint.note)
