@@ -62,10 +62,11 @@ class Network:
     #: pass their gates.
     fp32_ops: frozenset[str] = frozenset()
     #: Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and what the
-    #: sensitivity measurement named, the most sensitive first.
+    #: sensitivity measurement named, the most sensitive first. Measured on the default profile's weights; of a
+    #: checkpoint whose layers have other names none may match, and its gate decides alone.
     int8_keep: tuple[str, ...] = ()
-    #: Whether INT8 was measured quicker than FP32 on a CPU (benchmarks/results/int8.md); elsewhere it is built for GPUs
-    #: alone. The UNets' was not, and of those without weights of the default profile nobody has measured it.
+    #: Whether INT8 of the default profile's weights was measured quicker than FP32 on a CPU
+    #: (benchmarks/results/int8.md); elsewhere it is built for GPUs alone. The UNets' was not.
     int8_on_cpu: bool = False
 
 
@@ -74,6 +75,9 @@ WIDTHS_KEY = "nexus_export.widths"
 
 _MASK = Gate("mask_iou", {"fp16": 0.99, "int8": 0.95})
 _ALPHA = Gate("alpha_mean_abs", {"fp16": 2.0, "int8": 4.0})
+# INT8 of these was never measured, so it is not offered.
+_MASK_FP16 = Gate("mask_iou", {"fp16": 0.99})
+_ALPHA_FP16 = Gate("alpha_mean_abs", {"fp16": 2.0})
 _FILL = Gate("hole_psnr_db", {"fp16": 45.0, "int8": 35.0})
 _NOISE = Gate("psnr_db", {"fp16": 40.0, "int8": 30.0})
 # Not in INT8: a good part of a text encoder is its table of tokens, which is looked up and not multiplied.
@@ -186,13 +190,13 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 ),
                 int8_on_cpu=True,
             ),
-            Network("sam2_encoder", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK),
+            Network("sam2_encoder", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK_FP16),
             Network(
                 "sam2_decoder",
                 (_EMBEDDING, *_HIGH_RES, *_PROMPTS),
                 _MASKS,
                 16,
-                _MASK,
+                _MASK_FP16,
                 _POINTS,
             ),
             Network(
@@ -207,7 +211,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 int8_on_cpu=True,
             ),
             # The same at a finer scale.
-            Network("isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA),
+            Network("isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA_FP16),
             Network(
                 "lama",
                 (_PHOTO, Tensor("mask", "UINT8", ("height", "width", 1))),
