@@ -107,7 +107,7 @@ def page(results: Mapping[str, Any]) -> str:
         "TensorRT takes them, and by onnxruntime.quantization on the same folded graph, same rows, same layers left "
         "out, whose rest stays FP32 and whose attention is not fused. Size and processor time are shares of FP32's. "
         "The UNets are tiny and random. Ours is the finer one of trained networks, the other one of the random UNets; "
-        "in time they are near one another. nvidia-modelopt was not compared. "
+        "in time they are near one another. SmoothQuant and nvidia-modelopt were not compared. "
         "Written by benchmarks/int8_quantizers.py.",
         "",
         "| network | gate | way | mean | worst | size | CPU time |",
