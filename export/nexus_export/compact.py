@@ -48,6 +48,8 @@ LAMA_TEMPLATE = TEMPLATES / "lama_compact.onnx"
 LAMA_WEIGHTS = WEIGHTS / "lama_compact.safetensors"
 #: The code whose change may change what comes out at FP16 and INT8.
 PRECISION_CODE = Path(__file__).parent / "precision"
+#: And at INT8 alone, whose ranges are those of the rows that it makes.
+CALIBRATION_CODE = Path(__file__).parent / "quality" / "rows.py"
 #: See diffusion.tiny_checkpoint.
 _TINY_WIDTHS = {"sdxl": {"context_width": 80, "pooled_width": 40}, "sd15": {"context_width": 32}}
 
@@ -103,7 +105,7 @@ class Recipe:
             parts += [precision, *(sha256_of(path) for path in sorted(PRECISION_CODE.glob("*.py")))]
             parts += [*sorted(self.network.fp32_ops), *self.network.int8_keep]
         if precision == "int8":
-            parts.append(processor)
+            parts += [processor, sha256_of(CALIBRATION_CODE)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def export(self, cache: Path, report: Report) -> Export:
