@@ -1,6 +1,7 @@
 """Square windows that tile a square of tokens; attention that stays inside them costs a fraction of the whole.
 
-The image encoders of SAM, MobileSAM and SAM 2 use them. Sizes are plain numbers, so that a traced graph reshapes to constants.
+The image encoders of SAM, MobileSAM and SAM 2 use them. Sizes are plain numbers, so that a traced graph reshapes to
+constants.
 """
 
 from torch import Tensor
