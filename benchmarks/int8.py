@@ -131,9 +131,9 @@ def page(results: Mapping[str, Any]) -> str:
         "",
         _misses(results),
         "",
-        "CPU time is INT8's share of FP32's, on one thread. Gate figures are of the ONNX file, and in brackets of the "
-        "graph that TensorRT is given, whose activations are INT8 around zero; of `psnr_db` the worst row counts, of "
-        "the others the mean.",
+        "CPU time is INT8's share of FP32's, on one thread. Gate figures are of the ONNX file, and in brackets with "
+        "activations INT8 around zero, as TensorRT wants them (what `--for gpu` writes computes its rest in FP16 "
+        "besides: see quality.md); of `psnr_db` the worst row counts, of the others the mean.",
         "",
         "| network | layers in INT8 | file, MB: FP32, FP16, INT8 | INT8 to FP32 | to FP16 | weights alone "
         "| loaded, MB: FP32, INT8 | CPU time | gate | mean | worst | bound |",
