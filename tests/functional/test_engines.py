@@ -36,6 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     graph.unlink()  # the file itself is linked to the repository's
     graph.write_bytes(content[: len(content) // 2])
     other = models / "isnet/1/model.onnx"
+    other.parent.mkdir(exist_ok=True)  # only a build makes it
     other.unlink(missing_ok=True)
     other.write_bytes(b"no graph")
     driver = folder / "bin/nvidia-smi"
