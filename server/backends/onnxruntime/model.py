@@ -30,6 +30,9 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 _SHRINKAGE = "memory.enable_memory_arena_shrinkage"
+# The metadata in which nexus-export says what INT8 was built for. What is for a GPU quantises FP16 values, which
+# onnxruntime 1.23 on a CPU rounds down, not to the nearest: its pictures would be wrong, and nothing would say so.
+_PROCESSOR = "nexus_export.processor"
 
 
 def session_options(parameters: Mapping[str, str]) -> ort.SessionOptions:
@@ -73,6 +76,11 @@ class TritonPythonModel:
         artifact = config.get("default_model_filename") or "model.onnx"
         path = Path(args["model_repository"]) / args["model_version"] / artifact
         self._session = ort.InferenceSession(str(path), options, providers)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if metadata.get(_PROCESSOR) == "gpu" and not self._on_gpu:
+            raise RuntimeError(
+                f"{self._name} is INT8 built for a GPU; build it for this CPU: nexus-export build --precision int8."
+            )
         self._inputs = [item.name for item in self._session.get_inputs()]
         self._outputs = [item["name"] for item in config["output"]]
 

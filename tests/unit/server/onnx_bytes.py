@@ -5,11 +5,13 @@ Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 FLOAT = 1
 
 
-def sum_model() -> bytes:
-    """total = left + right: FP32 [batch, width] each, any batch and width."""
+def sum_model(metadata: Mapping[str, str]) -> bytes:
+    """total = left + right: FP32 [batch, width] each, any batch and width; `metadata` are its properties."""
     node = text(1, "left") + text(1, "right") + text(2, "total") + text(4, "Add")
     graph = (
         field(1, node)
@@ -19,7 +21,8 @@ def sum_model() -> bytes:
         + field(12, value("total"))
     )
     opset = number(2, 17)
-    return number(1, 8) + field(7, graph) + field(8, opset)
+    properties = (field(14, text(1, key) + text(2, content)) for key, content in metadata.items())
+    return number(1, 8) + field(7, graph) + field(8, opset) + b"".join(properties)
 
 
 def value(name: str) -> bytes:

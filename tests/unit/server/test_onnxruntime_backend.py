@@ -34,6 +34,9 @@ class Recorder:
     def get_inputs(self) -> Any:
         return self._session.get_inputs()
 
+    def get_modelmeta(self) -> Any:
+        return self._session.get_modelmeta()
+
     def run(self, outputs: list[str], inputs: dict[str, npt.NDArray[Any]], options: Any) -> Any:
         self.run_options = options
         self.shapes.append(inputs["left"].shape)
@@ -61,9 +64,11 @@ def make(utils: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     )
     Recorder.made = []
 
-    def build(gpu: bool = False, file: str = "model.onnx", **config: Any) -> Any:
+    def build(
+        gpu: bool = False, file: str = "model.onnx", metadata: dict[str, str] | None = None, **config: Any
+    ) -> Any:
         (tmp_path / "1").mkdir()
-        (tmp_path / "1" / file).write_bytes(sum_model())
+        (tmp_path / "1" / file).write_bytes(sum_model(metadata or {}))
         model = backend.TritonPythonModel()
         model.initialize(
             {
@@ -98,6 +103,11 @@ def test_every_request_gets_its_own_rows_in_order(make: Make, gpu: bool) -> None
     responses = make(gpu).execute(requests)
     for sent, response in zip(requests, responses, strict=True):
         np.testing.assert_array_equal(total(response), sent.tensors["left"] + 100)
+
+
+def test_int8_for_a_gpu_is_refused_on_a_cpu(make: Make) -> None:
+    with pytest.raises(RuntimeError, match=r"^sum is INT8 built for a GPU; build it for this CPU: "):
+        make(metadata={"nexus_export.processor": "gpu"})
 
 
 def test_requests_are_concatenated_on_a_gpu(make: Make) -> None:
