@@ -2,9 +2,9 @@
 
     python -m benchmarks.precisions [--repositories build/quality]
 
-Runs segment, cleanup, remove_background, smart_remove and generative_fill in this process at FP32, FP16 and INT8, and
-writes results/precisions.jpg, results/precisions.json and results/precisions.md. A network that is not offered at a
-precision runs at the next higher one, as it would in a repository. Generative fill's weights are random.
+Runs segment, cleanup, remove_background, smart_remove and generative_fill in this process at FP32, FP16 and INT8 as for
+a CPU, and writes results/precisions.jpg, results/precisions.json and results/precisions.md. A network that is not
+offered at a precision runs at the next higher one, as it would in a repository. Generative fill's weights are random.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nexus_ensembles import cleanup, remove_background, segment, smart_remove
 from nexus_ensembles.generative_fill import GenerativeFill, Result
 from nexus_ensembles.local import LocalNetworks
 from nexus_export.artifacts import precision_of, read_metadata
+from nexus_export.compact import RECIPES, State, build, state
 from nexus_export.networks import Precision, artifact
 from nexus_export.quality.metrics import mask_iou, psnr_db
 from nexus_export.quality.sheet import GAIN
@@ -34,6 +35,8 @@ Picture = NDArray[np.uint8]
 
 PHOTOS = Path("demo/photos")
 REPOSITORIES = Path("build/quality")
+FOR_CPU = Path("build/precisions/int8")
+CACHE = Path("build/cache")
 #: A photo and the click or box on its object, in pixels.
 CLICK = ("chelsea", np.array([[225.0, 130.0]], np.float32))
 OBJECT = ("coffee", np.array([[300.0, 180.0]], np.float32))
@@ -168,12 +171,18 @@ def draw(
 
 
 def complete(repositories: Path, precision: Precision, folder: Path) -> Path:
-    """A repository in which what `precision` lacks is filled up from the higher ones."""
-    for source in (
-        p for p in get_args(Precision) if get_args(Precision).index(p) <= get_args(Precision).index(precision)
-    ):
-        shutil.copytree(repositories / source, folder, dirs_exist_ok=True)
+    """A repository as on a CPU: what is not offered there at `precision` is at the next higher one."""
+    sources = {"fp32": repositories / "fp32", "fp16": repositories / "fp16", "int8": FOR_CPU}
+    for source in list(sources.values())[: list(sources).index(precision) + 1]:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
     return folder
+
+
+def build_for_cpu() -> None:
+    """INT8 as a CPU runs it; that of `benchmarks.quality` is for GPUs, and onnxruntime's CPU would run it wrongly."""
+    for recipe in RECIPES.values():
+        if recipe.network.int8_on_cpu and state(recipe, FOR_CPU, "int8") is not State.UP_TO_DATE:
+            build(recipe, FOR_CPU, CACHE, print, "int8", PHOTOS, "cpu")
 
 
 def main() -> None:
@@ -183,6 +192,7 @@ def main() -> None:
     )
     parser.add_argument("--repositories", type=Path, default=REPOSITORIES)
     options = parser.parse_args()
+    build_for_cpu()
     pictures, others = {}, {}
     for precision in get_args(Precision):
         with tempfile.TemporaryDirectory() as folder:

@@ -74,7 +74,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "Each network against its FP32 reference on the test photos of demo/photos. `mean` and `worst` are the gate's "
         "figure over the rows; a gate of PSNR in dB is held to the worst row, every other to the mean, FP32 to its "
         "largest difference. Size and time are shares of the FP32 file's; time is a run of a batch of 1 in "
-        f"onnxruntime, {machine()}. INT8 is as built for a GPU (`--for gpu`). What loading takes in memory: int8.md. "
+        f"onnxruntime, {machine()}. INT8 is as built for a GPU (`--for gpu`). FP16's range and "
+        "rounding are simulated, in INT8's rest too; the time is the file's own on this CPU, which computes FP16 in "
+        "FP32, and says nothing of a GPU. What loading takes in memory: int8.md. "
         "The weights of sdxl and sd15 are random. Written by benchmarks/quality.py.",
         "",
         "| network | at | gate | mean | worst | bound | max abs | PSNR dB | SSIM | MB | size | CPU time |",
