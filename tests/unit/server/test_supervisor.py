@@ -192,6 +192,23 @@ def test_what_did_not_load_is_left_out_of_the_next_life(
     ]
 
 
+def test_what_did_not_load_once_the_server_has_served_is_said(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next start may load it: it did before."""
+
+    def act(step: str) -> None:
+        Client.broken = {"lama"}
+        if step == "infer":  # it serves, and nothing else would end this life
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    serve({0: dying_at("infer", GONE), 1: act})
+    assert Client.lives == 2
+    said = capsys.readouterr().out
+    assert "nexus-server: lama did not load; the server's messages above say why\n" in said
+    assert "not serving" not in said
+
+
 def test_a_server_that_served_once_is_never_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "MAX_DISTANCE_S", 0.1)
     bad = range(1, 3 + supervisor.MAX_FAILED_STARTS)
