@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from nexus_export.quality.verify import measure
 from nexus_export.runs import onnx_run
 from onnx import numpy_helper
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.publish import RESULTS, publish
+
 #: Networks of the default profile that offer INT8.
 OFFERED = ("sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet")
 RUNS = 7
@@ -172,10 +173,16 @@ def _misses(results: Mapping[str, Any]) -> str:
     return f"Missed: {'; '.join(misses)}. All other bounds are kept." if misses else "All bounds are kept."
 
 
-def main() -> None:
-    """Measure and write the results, beside those of networks that are not named."""
+def run(
+    title: str,
+    description: str | None,
+    networks: Sequence[str],
+    bench: Callable[[Network, Path, Mapping[Split, Sequence[Photo]], Path], dict[str, Any]],
+    page: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """The command: measure the networks that are named, or all, and write them beside those that are not named."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
@@ -185,15 +192,13 @@ def main() -> None:
         "calibration": read_photos(options.photos, "calibration"),
         "test": read_photos(options.photos, "test"),
     }
-    stored = RESULTS / "int8.json"
+    stored = RESULTS / f"{title}.json"
     results = json.loads(stored.read_text()) if stored.is_file() else {}
-    for name in options.networks or OFFERED:
+    for name in options.networks or networks:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = bench(NETWORKS[name], options.models, photos, Path(folder))
-        stored.write_text(json.dumps(results, indent=1) + "\n")
-        stored.with_suffix(".md").write_text(page(results))
-        print(name, results[name], flush=True)
+        publish(title, results, page(results))
 
 
 if __name__ == "__main__":
-    main()
+    run("int8", __doc__, OFFERED, bench, page)

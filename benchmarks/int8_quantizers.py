@@ -6,9 +6,6 @@ reads FP32 networks (``nexus-export build``) and writes results/int8_quantizers.
 All calibrate on the same rows and leave out the same layers. Runs in the export environment.
 """
 
-import argparse
-import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,19 +13,18 @@ from typing import Any
 
 import onnx
 from nexus_export.engines.symmetric import make_symmetric
-from nexus_export.networks import NETWORKS, Network, artifact
+from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.attention import decomposed
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import LAYERS, layers
-from nexus_export.quality.photos import Photo, Split, read_photos
+from nexus_export.quality.photos import Photo, Split
 from nexus_export.quality.rows import Row, Upstream, rows
 from nexus_export.quality.verify import measure
 from nexus_export.runs import onnx_run
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from benchmarks.int8 import seconds
-from benchmarks.publish import RESULTS, publish
+from benchmarks.int8 import run, seconds
 
 #: Not SAM's encoder, which takes minutes.
 COMPARED = ("u2net", "lama", "sam_decoder", "sdxl_unet", "sd15_unet")
@@ -123,27 +119,5 @@ def page(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Compare and write the results, beside those of networks that are not named."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("networks", nargs="*", metavar="NETWORK")
-    parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
-    parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
-    options = parser.parse_args()
-    photos: dict[Split, Sequence[Photo]] = {
-        "calibration": read_photos(options.photos, "calibration"),
-        "test": read_photos(options.photos, "test"),
-    }
-    stored = RESULTS / "int8_quantizers.json"
-    results = json.loads(stored.read_text()) if stored.is_file() else {}
-    for name in options.networks or COMPARED:
-        with tempfile.TemporaryDirectory() as folder:
-            results[name] = compare(NETWORKS[name], options.models, photos, Path(folder))
-        print(name, results[name], flush=True)
-        publish("int8_quantizers", results, page(results))
-
-
 if __name__ == "__main__":
-    main()
+    run("int8_quantizers", __doc__, COMPARED, compare, page)
