@@ -96,8 +96,8 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
 
 
 def keeps_fp32_products(order: Order) -> bool:
-    """Whether products of the artifact are meant to be FP32: all of them, INT8's kept layers, or those that the
-    registry names.
+    """Whether products of the artifact may be meant to be FP32: all of FP32's, those that the registry names, and
+    INT8's, whose file says nothing of which of its rest is.
     """
     return order.precision != "fp16" or not order.network.fp32_ops.isdisjoint({ALL_OPS, "MatMul"})
 
