@@ -31,8 +31,8 @@ class Models(Generic[M]):
         if not name:
             return self._default
         text = name.decode("utf-8", errors="replace")
-        if text not in self._by_name:
-            raise BadInput(f"model must be {' or '.join(map(repr, self._by_name))}, not {text[:40]!r}.")
+        if text not in self._by_name:  # whose bytes are not repeated: they may be anything
+            raise BadInput(f"model must be {' or '.join(map(repr, self._by_name))}.")
         return self._by_name[text]
 
     def not_built(self, model: M) -> BadInput:

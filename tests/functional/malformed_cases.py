@@ -143,7 +143,7 @@ def prompt_cases() -> Iterator[Case]:
     }
     prompts |= {
         f"model {name!r}": {"points": floats((50, 30)), "model": text(name)}
-        for name in (b"sam3", b"", b"SAM", b"\xff", b"sam2\0")
+        for name in (b"sam3", b"SAM", b"\xff", b"sam2\0")
     }
     for (name, prompt), model in itertools.product(prompts.items(), ("segment", "smart_remove")):
         yield Case(name, model, {"image": text(photo())} | prompt)

@@ -66,5 +66,5 @@ def test_where_isnet_is_not_built_the_answer_says_what_builds_it(client: Client)
 
 
 def test_no_such_model(client: Client) -> None:
-    with pytest.raises(InvalidInput, match=r"model must be 'u2net' or 'isnet', not 'rembg'"):
+    with pytest.raises(InvalidInput, match=r"model must be 'u2net' or 'isnet'"):
         client.remove_background(PHOTOS / "chelsea.jpg", model="rembg")

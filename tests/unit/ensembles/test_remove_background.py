@@ -78,7 +78,7 @@ def test_isnet_gets_the_photo_at_1024() -> None:
 @pytest.mark.parametrize("model", [b" ", b"U2NET", b"u2net ", b"birefnet", b"\xff", b"x" * 100_000])
 def test_models_that_are_none(model: bytes) -> None:
     networks = FakeNetworks()
-    with pytest.raises(BadInput, match=r"^model must be 'u2net' or 'isnet', not '.{0,40}'\.$"):
+    with pytest.raises(BadInput, match=r"^model must be 'u2net' or 'isnet'\.$"):
         run(remove_background.run(networks, image=encode(noise(8, 8)), model=model))
     assert networks.calls == []
 

@@ -142,7 +142,7 @@ def test_smart_remove_grows_the_mask_by_a_stretched_cell() -> None:
 def test_a_model_that_is_not_there(pipeline: Any) -> None:
     with pytest.raises(BadInput) as caught:
         run(pipeline(FakeNetworks(), image=encode(noise(64, 64)), points=POINTS, model=b"sam3"))
-    assert str(caught.value) == "model must be 'sam' or 'sam2', not 'sam3'."
+    assert str(caught.value) == "model must be 'sam' or 'sam2'."
 
 
 @pytest.mark.parametrize("pipeline", [segment.run, smart_remove.run])
