@@ -12,7 +12,14 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
 from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
-from nexus_export.training import sdxl, sdxl_autoencoder, sdxl_denoiser, sdxl_networks, sdxl_samples
+from nexus_export.training import (
+    sdxl,
+    sdxl_autoencoder,
+    sdxl_denoiser,
+    sdxl_networks,
+    sdxl_pool,
+    sdxl_samples,
+)
 from nexus_export.training.lama_photos import DEMO_NAMES, HELD_OUT, Photo, load_photos
 from nexus_export.training.sdxl import parse, train
 from nexus_export.training.sdxl_captions import (
@@ -29,13 +36,13 @@ from nexus_export.training.sdxl_classifier import cut_out
 from nexus_export.training.sdxl_colour import name_colours, object_colours, shows
 from nexus_export.training.sdxl_data import make_pictures, place
 from nexus_export.training.sdxl_evaluate import judge_renders
-from nexus_export.training.sdxl_networks import build, read_shards, write_checkpoint, write_shards
+from nexus_export.training.sdxl_networks import build, read_checkpoint, write_checkpoint
 from nexus_export.training.sdxl_photos import PhotoCrops, load_held_out
-from nexus_export.training.sdxl_pool import Examples, Pool
+from nexus_export.training.sdxl_pool import Pool
 from nexus_export.training.sdxl_samples import SHEET_PROMPTS
 from nexus_export.training.sdxl_scenes import paint_scene
+from nexus_export.training.sdxl_text import answers, train_text
 from nexus_export.training.sdxl_tokenizer import Vocabulary
-from safetensors.torch import load_file
 
 CPU = torch.device("cpu")
 
@@ -139,12 +146,12 @@ def test_captions_name_what_is_drawn() -> None:
 
 
 def test_a_batch_depends_on_seed_and_step_alone(photos: PhotoCrops) -> None:
-    first, again = (make_pictures(photos, 6, seed=1, step=4) for _ in range(2))
+    first, again = (make_pictures(photos, 6, 1, 4) for _ in range(2))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.masks, again.masks)
     assert first.captions == again.captions
     assert set(np.unique(first.masks.numpy()).tolist()) == {0.0, 1.0}
-    assert not torch.equal(first.images, make_pictures(photos, 6, seed=1, step=5).images)
+    assert not torch.equal(first.images, make_pictures(photos, 6, 1, 5).images)
 
 
 def test_held_out_photos_are_told_apart_by_name(tmp_path: Path) -> None:
@@ -186,23 +193,37 @@ def test_training_reads_captions_as_the_pipeline_does(vocabulary: Vocabulary) ->
         assert all(np.array_equal(row, serving.encode(text, pad).ids) for row, text in zip(ids, captions))
 
 
-def test_shards_become_a_checkpoint_that_the_export_accepts(tmp_path: Path, vocabulary: Vocabulary) -> None:
+def test_a_checkpoint_is_one_that_the_export_accepts(tmp_path: Path, vocabulary: Vocabulary) -> None:
     networks = build(7)
     networks.vae.register_to_config(scaling_factor=0.4321)
-    write_shards(networks, tmp_path)
-    shards = sorted(tmp_path.iterdir())
-    assert all(shard.suffix == ".safetensors" and shard.stat().st_size < 16e6 for shard in shards)
-    assert sum(shard.stat().st_size for shard in shards) < 60e6
-    read = read_shards(tmp_path)
-    write_checkpoint(read, vocabulary, tmp_path / "checkpoint")
-    checkpoint = open_checkpoint(str(tmp_path / "checkpoint"), "sdxl")
+    folder = tmp_path / "checkpoint"
+    for _ in range(2):  # the second replaces the first
+        write_checkpoint(networks, vocabulary, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    weights = list(folder.rglob("*.safetensors"))
+    assert all(path.stat().st_size < 16e6 for path in weights)
+    assert sum(path.stat().st_size for path in weights) < 60e6
+    checkpoint = open_checkpoint(str(folder), "sdxl")
     assert not checkpoint.random_weights
     assert checkpoint.config("vae")["scaling_factor"] == 0.4321
+    read = read_checkpoint(folder).modules()
     for name, module in networks.modules().items():
-        state = checkpoint.load(name).state_dict()
+        state, again = checkpoint.load(name).state_dict(), read[name].state_dict()
         for key, value in module.state_dict().items():
             rounded = value.half().float() if value.is_floating_point() else value
             assert torch.equal(state[key], rounded), f"{name}.{key}"
+            assert torch.equal(again[key], rounded), f"{name}.{key}"
+
+
+def test_text_encoders_learn_what_captions_say(vocabulary: Vocabulary) -> None:
+    ball = Wish(list(SHAPES).index("ball"), list(COLOURS).index("red"), 0, -1, 0.5, "a red ball")
+    assert answers(ball) == (ball.shape, ball.colour, 0, len(SCENES))
+    silent = Wish(ball.shape, ball.colour, 0, 1, 0.5, "")
+    assert answers(silent) == (len(SHAPES), len(COLOURS), len(MATERIALS), len(SCENES))
+    said: list[str] = []
+    train_text(build(0), vocabulary, CPU, steps=100, batch=32, seed=0, report=said.append)
+    # All four answers right; guessing gets one in thousands. Measured: 37 %, and 99 % after 300 steps of 64.
+    assert float(said[-1].split(": ")[1].split("%")[0]) > 15
 
 
 def _narrow_vae() -> AutoencoderKL:
@@ -234,35 +255,43 @@ def _narrow_unet() -> UNet2DConditionModel:
     )
 
 
-def test_a_resumed_pool_holds_what_an_unbroken_one_does(photos: PhotoCrops, vocabulary: Vocabulary) -> None:
+@pytest.mark.parametrize("side", [128, 256])
+def test_a_pool_is_renewed_bit_by_bit(
+    side: int, photos: PhotoCrops, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdxl_pool, "MADE_AT_ONCE", 2)
+
     def corners(images: torch.Tensor) -> torch.Tensor:
         return images[:, :1, ::8, ::8].expand(-1, 4, -1, -1)
 
-    def pool() -> Pool:
-        return Pool(photos, corners, vocabulary, size=5, fresh=2, seed=0)
-
-    def drawn_from(examples: Pool) -> Examples:
-        return examples.draw(8, torch.Generator().manual_seed(1))
-
-    unbroken = pool()
-    unbroken.fill(0)
-    for step in range(4):
-        unbroken.renew(step)
-    resumed = pool()
-    resumed.fill(4)
-    assert unbroken.made == resumed.made == 10
-    assert torch.equal(unbroken.values, resumed.values)
-    assert torch.equal(drawn_from(unbroken).ids, drawn_from(resumed).ids)
+    pool = Pool(photos, corners, vocabulary, side=side, size=4, fresh=0.5, seed=(0, side))
+    pool.fill(4)
+    first = pool.values.clone()
+    for made in (4, 4, 4, 4, 6):
+        assert pool.made == made
+        pool.renew()
+    assert torch.equal(pool.values[2:], first[2:])
+    assert not torch.equal(pool.values[:2], first[:2])
+    drawn_from = pool.draw(8, torch.Generator().manual_seed(1))
+    assert drawn_from.target.shape == (8, 4, side // 8, side // 8)
+    # Where the mask is, what the network knows is grey; elsewhere it is the picture.
+    mask, known = drawn_from.known[:, :1].expand(-1, 4, -1, -1) > 0.5, drawn_from.known[:, 1:]
+    assert (known[mask] == 0.5).all()
+    assert torch.equal(known[~mask], drawn_from.target[~mask])
 
 
 class _Stopped(Exception):
     pass
 
 
-def test_a_resumed_run_equals_an_unbroken_one(
+def test_a_stopped_run_goes_on(
     tmp_path: Path, published: Callable[[PinnedFile], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped once in each stage; narrow networks, few pictures."""
+    """Stopped once in each long stage; narrow networks, few pictures."""
+    monkeypatch.setattr(sdxl, "TEXT_STEPS", 3)
+    monkeypatch.setattr(sdxl_pool, "MADE_AT_ONCE", 2)
+    monkeypatch.setattr(sdxl_denoiser, "PREFILL", 2)
+    monkeypatch.setattr(sdxl_autoencoder, "DRAWN", 64)
     monkeypatch.setattr(sdxl_networks, "build_vae", _narrow_vae)
     monkeypatch.setattr(sdxl_networks, "build_unet", _narrow_unet)
     monkeypatch.setattr(sdxl_autoencoder, "SCALE_BATCHES", 1)
@@ -292,18 +321,21 @@ def test_a_resumed_run_equals_an_unbroken_one(
             with pytest.raises(_Stopped):
                 run("broken", save_seconds=0)
 
-    unbroken = run("unbroken")
     stop_after_saving(sdxl_autoencoder)
-    assert not (tmp_path / "broken" / "sdxl-1.safetensors").exists()
+    assert not (tmp_path / "broken" / "checkpoint").exists()
     stop_after_saving(sdxl_denoiser)
+    stopped = torch.load(tmp_path / "broken" / "denoiser.pt", weights_only=True)
+    assert stopped["step"] == 1
     broken = run("broken")
-    first, second = (load_file(folder / "sdxl-1.safetensors") for folder in (unbroken, broken))
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
+    log = (broken / "log.txt").read_text()
+    # Each stage ended once, and the autoencoder was not trained again.
+    assert log.count("denoiser done: 3 steps") == 1
+    assert torch.load(broken / "denoiser.pt", weights_only=True)["step"] == 3
+    assert torch.load(broken / "autoencoder.pt", weights_only=True)["step"] == 3
+    trained = read_checkpoint(broken / "checkpoint").modules()
     for network, before in start.modules().items():
-        state = before.state_dict()
-        moved = [name for name in state if not torch.equal(state[name].half(), first[f"{network}.{name}"])]
+        state, after = before.state_dict(), trained[network].state_dict()
+        moved = [name for name in state if not torch.equal(state[name].half().float(), after[name].float())]
         # What cannot move in three steps: the texts' last layer, which SDXL does not read, and positions' numbers.
         assert len(moved) > len(state) / 2, network
     assert (broken / "samples" / "000003.jpg").exists()

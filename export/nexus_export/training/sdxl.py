@@ -1,9 +1,9 @@
 """Train the compact SDXL: ``python -m nexus_export.training.sdxl --photos FOLDER --vocabulary FILE --out FOLDER``.
 
-First the autoencoder, then text encoders and UNet together; each stage for so many minutes, or steps. Seeded, and
+First the autoencoder, then the text encoders for a minute alone, then these and the UNet together; each stage for so
+many minutes, or steps. Seeded, and
 resumable: the same command goes on from the states in --out. Writes to --out: log.txt, autoencoder.pt, denoiser.pt,
-samples/*.jpg, sdxl-*.safetensors (the moving averages in FP16, at every save: keep copies of these) and, at the end,
-checkpoint/, the same in diffusers' format.
+samples/*.jpg and, at every save of the last stage, checkpoint/: the moving averages in FP16, in diffusers' format.
 
 A run needs free photos, CLIP's published vocabulary and a GPU. No weights come with this package: those of the
 longest run so far were not kept. It shared an H100 with two trainings of LaMa, and measured:
@@ -28,11 +28,14 @@ from torch import Tensor
 from nexus_export.training.lama_photos import load_photos
 from nexus_export.training.sdxl_autoencoder import round_trip, train_autoencoder
 from nexus_export.training.sdxl_denoiser import train_denoiser
-from nexus_export.training.sdxl_networks import Networks, build, latents, write_checkpoint, write_shards
+from nexus_export.training.sdxl_networks import Networks, build, latents, write_checkpoint
 from nexus_export.training.sdxl_photos import PhotoCrops, load_held_out
 from nexus_export.training.sdxl_pool import Pool
 from nexus_export.training.sdxl_samples import SHEET_PROMPTS, paint, sheet_inputs, square, write_sheet
+from nexus_export.training.sdxl_text import train_text
 from nexus_export.training.sdxl_tokenizer import Vocabulary
+
+TEXT_STEPS = 400
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -61,7 +64,6 @@ def train(arguments: argparse.Namespace) -> None:
         "steps": arguments.steps,
         "seed": arguments.seed,
         "save_seconds": arguments.save_seconds,
-        "compiled": arguments.compile,
         "report": report,
     }
     squares = np.stack([square(photo) for photo in held_out])
@@ -72,9 +74,6 @@ def train(arguments: argparse.Namespace) -> None:
         labels = [f"{value:.1f} dB" for value in decibels]
         report("round trip of held-out photos: " + ", ".join(labels))
         write_sheet(out / "samples" / "autoencoder.jpg", [tests, rebuilt], labels)
-        # Going on with the second stage passes here again, and its weights are not loaded yet.
-        if not (out / "denoiser.pt").exists():
-            write_shards(Networks(networks.text_encoder, networks.text_encoder_2, networks.unet, vae), out)
 
     networks.vae = train_autoencoder(
         networks.vae,
@@ -88,7 +87,7 @@ def train(arguments: argparse.Namespace) -> None:
     images, masks = sheet_inputs(held_out, device)
 
     def show(averaged: Networks, step: int) -> None:
-        write_shards(averaged, out)
+        write_checkpoint(averaged, vocabulary, out / "checkpoint")
         painted = paint(averaged, vocabulary, images, masks, SHEET_PROMPTS)
         columns = [images * (1 - 0.6 * masks), painted]
         write_sheet(out / "samples" / f"{step:06d}.jpg", columns, SHEET_PROMPTS, across=3)
@@ -98,21 +97,37 @@ def train(arguments: argparse.Namespace) -> None:
         scaled: Tensor = latents(networks.vae, pictures).float() * networks.vae.config.scaling_factor
         return scaled
 
-    pool = Pool(
-        photos,
-        torch.compile(encode) if arguments.compile else encode,
-        vocabulary,
-        size=arguments.pool,
-        fresh=arguments.fresh,
-        seed=arguments.seed,
-    )
+    if not (out / "denoiser.pt").exists():
+        train_text(
+            networks,
+            vocabulary,
+            device,
+            steps=arguments.steps or TEXT_STEPS,
+            batch=64,
+            seed=arguments.seed,
+            report=report,
+        )
+
+    def make_pool(side: int, step: int) -> Pool:
+        return Pool(
+            photos,
+            torch.compile(encode) if arguments.compile else encode,
+            vocabulary,
+            side=side,
+            size=arguments.pool,
+            fresh=arguments.fresh,
+            seed=(arguments.seed, side, step),
+        )
+
     train_denoiser(
         networks,
-        pool,
+        make_pool,
+        device,
         minutes=arguments.minutes_unet,
         batch=arguments.batch_unet,
         rate=arguments.rate_unet,
         show=show,
+        compiled=arguments.compile,
         **shared,
     )
     write_checkpoint(networks, vocabulary, out / "checkpoint")
@@ -132,11 +147,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes-unet", type=float, default=13.0)
     parser.add_argument("--steps", type=int, help="steps of each stage, instead of minutes")
     parser.add_argument("--batch-vae", type=int, default=16)
-    parser.add_argument("--batch-unet", type=int, default=256)
-    parser.add_argument("--fresh", type=int, default=64, help="new examples a step of the second stage")
-    parser.add_argument("--pool", type=int, default=65536, help="examples kept as latents")
-    parser.add_argument("--rate-vae", type=float, default=6e-4)
-    parser.add_argument("--rate-unet", type=float, default=6e-4)
+    parser.add_argument("--batch-unet", type=int, default=32)
+    parser.add_argument("--fresh", type=float, default=4, help="new examples a step of the second stage")
+    parser.add_argument("--pool", type=int, default=16384, help="examples kept as latents")
+    parser.add_argument("--rate-vae", type=float, default=4e-3)
+    parser.add_argument("--rate-unet", type=float, default=3e-3)
     parser.add_argument("--save-seconds", type=float, default=120.0)
     parser.add_argument("--compile", action="store_true", help="torch.compile: a minute first, then faster")
     parser.add_argument("--seed", type=int, default=0)

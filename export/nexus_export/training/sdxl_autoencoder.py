@@ -1,28 +1,42 @@
-"""Stage one: the autoencoder, for the least squared error; no adversary, as round trips are what counts here."""
+"""Stage one: the autoencoder, for the mean PSNR; no adversary, as round trips are what counts here."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from nexus_export.training.muon import Muon
 from nexus_export.training.sdxl_data import make_pictures
 from nexus_export.training.sdxl_networks import latents
-from nexus_export.training.sdxl_photos import PhotoCrops
+from nexus_export.training.sdxl_photos import SIDE, PhotoCrops
 from nexus_export.training.sdxl_progress import Budget, MovingAverage, learning_rate, load, save
 
-KL_WEIGHT = 1e-3
-"""Keeps latents near unit deviation and lets the encoder add noise of about 3 %: smoother to diffuse."""
+KL_WEIGHT = 3e-3
+"""Keeps latents small and lets the encoder add some noise: smoother to diffuse."""
 
-PHOTO_SHARE = 0.7
+FIRST_LOG_VARIANCE = -6.0
+"""Of the latents at the start: nothing is learned from a picture that drowns in noise."""
+
+PHOTO_SHARE = 0.8
 """Part of a batch that is plain photo crops; the rest shows scenes and objects."""
+
+SIDES = {0.0: 64, 0.4: 128, 0.65: SIDE}
+"""Sides of the crops in pixels, by the fraction of the training that they begin at: many small ones first, in the
+end the size that is served, since norms and attention look at the whole picture."""
+
+DRAWN = 1024
+"""Pictures of scenes and objects, made once, that crops are cut from."""
+
+NOISE_FLOOR = 1e-4
+"""Added to the squared error (-1..1) before its logarithm: 46 dB are as good as perfect."""
 
 REPORT_EVERY = 50
 
-SCALE_BATCHES = 8
+SCALE_BATCHES = 16
 """Batches of pictures that the latents' deviation is measured on."""
 
 
@@ -37,7 +51,6 @@ def train_autoencoder(
     rate: float,
     seed: int,
     save_seconds: float,
-    compiled: bool,
     report: Callable[[str], None],
     show: Callable[[AutoencoderKL], None],
 ) -> AutoencoderKL:
@@ -48,8 +61,10 @@ def train_autoencoder(
     device = photos.device
     path = out / "autoencoder.pt"
     vae = vae.to(device, memory_format=torch.channels_last)
+    with torch.no_grad():
+        vae.quant_conv.bias[vae.config.latent_channels :] = FIRST_LOG_VARIANCE
     average = MovingAverage(vae, 0.998)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = Muon(vae, outer=("conv_in", "conv_out", "quant_conv"))
     step, budget = 0, Budget(minutes, steps)
     state = load(path, device)
     if state is not None:
@@ -57,8 +72,7 @@ def train_autoencoder(
         average.module.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, budget = state["step"], Budget(minutes, steps, state["seconds"])
-    network = torch.compile(_Reconstruction(vae)) if compiled else _Reconstruction(vae)
-
+    pictures = Crops(photos, seed)
     finished: AutoencoderKL = average.module
 
     def keep() -> None:
@@ -72,28 +86,27 @@ def train_autoencoder(
                 "seconds": budget.spent_seconds,
             },
         )
-        finished.register_to_config(scaling_factor=measure_scale(finished, photos, batch, seed))
+        finished.register_to_config(scaling_factor=measure_scale(finished, pictures, batch))
         show(finished)
 
     saved = budget.spent_seconds
     reported, since = step, budget.spent_seconds
     while (fraction := budget.fraction(step)) < 1.0:
-        optimiser.param_groups[0]["lr"] = learning_rate(rate, step, fraction)
-        images = _pictures(photos, batch, seed, step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            squared, absolute, divergence = network(images, _noise(images, seed, step))
-        loss = 10 * squared + 0.5 * absolute + KL_WEIGHT * divergence
-        optimiser.zero_grad()
-        loss.backward()
+        images = pictures.draw(step, batch, crop_side(fraction))
+        decibels, divergence = reconstruct(vae, images, _noise(images, seed, step))
+        # The mean logarithm of the squared error: every picture counts the same, smooth or rough.
+        loss = -decibels * math.log(10) / 10 + KL_WEIGHT * divergence
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        adapted = learning_rate(rate, step, fraction)
+        optimiser.step(adapted, adapted / 2)
         average.update(step)
         step += 1
         if step % REPORT_EVERY == 0:
-            decibels = -10 * torch.log10(squared.detach() / 4).item()
             pace = (step - reported) / (budget.spent_seconds - since)
             report(
-                f"autoencoder step {step} {fraction:.0%} {pace:.2f} it/s {decibels:.2f} dB kl {divergence.item():.2f}"
+                f"autoencoder step {step} {fraction:.0%} {pace:.2f} it/s "
+                f"{decibels.item():.2f} dB kl {divergence.item():.2f}"
             )
             reported, since = step, budget.spent_seconds
         if budget.spent_seconds - saved > save_seconds:
@@ -104,21 +117,21 @@ def train_autoencoder(
     return finished
 
 
-class _Reconstruction(torch.nn.Module):
-    """Mean squared and absolute error in -1..1, and the divergence from the unit normal a latent number."""
+def crop_side(fraction: float) -> int:
+    return SIDES[max(start for start in SIDES if start <= fraction)]
 
-    def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
-        self.vae = vae
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        target = 2 * images - 1
-        mean, spread = self.vae.quant_conv(self.vae.encoder(target)).float().chunk(2, 1)
+def reconstruct(vae: AutoencoderKL, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean PSNR in dB of pictures (0..1) passed through, and the divergence from the unit normal a latent number."""
+    target = 2 * images - 1
+    with torch.autocast(images.device.type, torch.bfloat16):
+        mean, spread = vae.quant_conv(vae.encoder(target)).float().chunk(2, 1)
         spread = spread.clamp(-20, 10)
         drawn = mean + noise * (0.5 * spread).exp()
-        rebuilt = self.vae.decoder(self.vae.post_quant_conv(drawn)).float()
-        divergence = 0.5 * (mean**2 + spread.exp() - 1 - spread).mean()
-        return F.mse_loss(rebuilt, target), F.l1_loss(rebuilt, target), divergence
+        rebuilt = vae.decoder(vae.post_quant_conv(drawn)).float()
+    squared = ((rebuilt - target) ** 2).mean((1, 2, 3))
+    divergence = 0.5 * (mean**2 + spread.exp() - 1 - spread).mean()
+    return -10 * torch.log10((squared + NOISE_FLOOR) / 4).mean(), divergence
 
 
 def _noise(images: Tensor, seed: int, step: int) -> Tensor:
@@ -128,18 +141,31 @@ def _noise(images: Tensor, seed: int, step: int) -> Tensor:
     return torch.randn((count, 4, height // 8, width // 8), generator=generator, device=images.device)
 
 
-def _pictures(photos: PhotoCrops, batch: int, seed: int, step: int) -> Tensor:
-    rng = np.random.default_rng((seed, step, 1))
-    plain = round(batch * PHOTO_SHARE)
-    drawn = make_pictures(photos, batch - plain, seed + 1, step).images
-    images = torch.cat([photos.crops(rng, plain), drawn])
-    return images.contiguous(memory_format=torch.channels_last)
+class Crops:
+    """Crops of photos, and of pictures of scenes and objects made once."""
+
+    def __init__(self, photos: PhotoCrops, seed: int) -> None:
+        self.photos, self.seed = photos, seed
+        made = [make_pictures(photos, 64, seed + 1, part).images for part in range(DRAWN // 64)]
+        self.drawn = (torch.cat(made) * 255).round().byte()
+
+    def draw(self, step: int, batch: int, side: int) -> Tensor:
+        """[n, 3, side, side] in 0..1, as many pixels as ``batch`` of the smallest crops."""
+        rng = np.random.default_rng((self.seed, step, 1))
+        count = max(1, batch * SIDES[0.0] ** 2 // side**2)
+        plain = round(count * PHOTO_SHARE)
+        cut = []
+        for index in rng.integers(DRAWN, size=count - plain):
+            top, left = rng.integers(SIDE - side + 1, size=2)
+            cut.append(self.drawn[index, :, top : top + side, left : left + side].float() / 255)
+        images = torch.cat([self.photos.crops(rng, plain, side), *(picture[None] for picture in cut)])
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def measure_scale(vae: torch.nn.Module, photos: PhotoCrops, batch: int, seed: int) -> float:
+def measure_scale(vae: torch.nn.Module, pictures: Crops, batch: int) -> float:
     """One over the standard deviation of latents, so that the scaled ones have unit deviation."""
-    values = [latents(vae, _pictures(photos, batch, seed + 2, step)).float() for step in range(SCALE_BATCHES)]
+    values = [latents(vae, pictures.draw(10**9 + step, batch, SIDE)).float() for step in range(SCALE_BATCHES)]
     return 1.0 / torch.cat(values).std().item()
 
 

@@ -24,9 +24,9 @@ class Pictures:
     captions: list[str]
 
 
-def make_pictures(photos: PhotoCrops, count: int, seed: int, step: int) -> Pictures:
-    """A batch that is a function of seed and step alone, so that a resumed run sees what an unbroken one would."""
-    rng = np.random.default_rng((seed, step))
+def make_pictures(photos: PhotoCrops, count: int, *seed: int) -> Pictures:
+    """A batch that is a function of the seed's numbers alone."""
+    rng = np.random.default_rng(seed)
     generator = torch.Generator(photos.device).manual_seed(int(rng.integers(2**62)))
     wishes = [draw_wish(rng) for _ in range(count)]
     # Pictures are made sorted by kind; the order within a batch does not matter.

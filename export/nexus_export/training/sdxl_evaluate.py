@@ -23,7 +23,7 @@ from nexus_export.training.sdxl_cases import Case, make_cases, mask_about
 from nexus_export.training.sdxl_classifier import cut_out, train_classifier
 from nexus_export.training.sdxl_colour import object_colours, shows
 from nexus_export.training.sdxl_data import place
-from nexus_export.training.sdxl_networks import Networks, read_shards
+from nexus_export.training.sdxl_networks import Networks, read_checkpoint
 from nexus_export.training.sdxl_photos import PhotoCrops, load_held_out
 from nexus_export.training.sdxl_samples import paint, write_sheet
 from nexus_export.training.sdxl_tokenizer import Vocabulary
@@ -124,7 +124,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     photos = PhotoCrops(load_photos(arguments.photos), device)
     held_out = load_held_out([*arguments.photos, *arguments.held_out])
     vocabulary = Vocabulary(arguments.vocabulary)
-    networks = read_shards(arguments.run)
+    networks = read_checkpoint(arguments.run / "checkpoint")
     for module in networks.modules().values():
         module.to(device).eval().requires_grad_(False)
     classifier = train_classifier(
@@ -196,9 +196,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--run", type=Path, required=True, help="the training's --out, with its sdxl-*.safetensors"
-    )
+    parser.add_argument("--run", type=Path, required=True, help="the training's --out, with its checkpoint/")
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="as in training, for the classifier"
     )

@@ -2,14 +2,13 @@
 
 import copy
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -19,8 +18,14 @@ from nexus_export.training.sdxl_tokenizer import END, LENGTH, START, Vocabulary
 
 LATENT_SIDE = SIDE // 8
 TEXT_WIDTHS = (32, 64)
-TIME_IDS = (SIDE, SIDE, 0, 0, SIDE, SIDE)
-"""Original size, crop corner, target size: no crop of a picture of the native side."""
+NORM_GROUPS = 4
+"""Wide groups: a processor's kernels are several times slower on groups of two or four channels."""
+
+
+def time_ids(side: int) -> tuple[int, ...]:
+    """Original size, crop corner, target size: no crop of a picture of this side, in pixels."""
+    return (side, side, 0, 0, side, side)
+
 
 SCHEDULER: dict[str, Any] = SCHEDULE | {
     "timestep_spacing": "leading",
@@ -79,16 +84,17 @@ def build_unet() -> UNet2DConditionModel:
         out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(96, 128, 192),
-        layers_per_block=2,
+        block_out_channels=(64, 128, 256),
+        layers_per_block=1,
         transformer_layers_per_block=(1, 1, 1),
         # diffusers takes the number of heads under this name.
-        attention_head_dim=(3, 4, 6),
+        attention_head_dim=(1, 2, 4),
         cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=time_width,
-        projection_class_embeddings_input_dim=TEXT_WIDTHS[1] + len(TIME_IDS) * time_width,
+        projection_class_embeddings_input_dim=TEXT_WIDTHS[1] + len(time_ids(SIDE)) * time_width,
+        norm_num_groups=NORM_GROUPS,
     )
 
 
@@ -96,9 +102,9 @@ def build_vae() -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(48, 96, 128, 128),
+        block_out_channels=(32, 64, 128, 128),
         layers_per_block=1,
-        norm_num_groups=16,
+        norm_num_groups=NORM_GROUPS,
         latent_channels=4,
         sample_size=SIDE,
         # Narrow enough for half precision; the published autoencoder is not, and says so here.
@@ -120,14 +126,23 @@ def latents(vae: nn.Module, images: Tensor) -> Tensor:
     return mean
 
 
+SHARD_SIZE = "15MB"
+"""Most of one file of weights: hosts of repositories refuse large ones."""
+
+
 def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -> None:
-    """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's ``from_pretrained`` reads it."""
+    """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's ``from_pretrained`` reads it.
+
+    An older one is replaced once the new one is whole.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     for name, module in networks.modules().items():
-        copy.deepcopy(module).half().save_pretrained(folder / name)  # type: ignore[operator]
-    vocabulary.write(folder)
-    (folder / "scheduler").mkdir(exist_ok=True)
+        copy.deepcopy(module).half().save_pretrained(partial / name, max_shard_size=SHARD_SIZE)  # type: ignore[operator]
+    vocabulary.write(partial)
+    (partial / "scheduler").mkdir()
     scheduler = {"_class_name": "EulerDiscreteScheduler"} | SCHEDULER
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2))
+    (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2))
     index = {
         "_class_name": "StableDiffusionXLInpaintPipeline",
         "force_zeros_for_empty_prompt": False,
@@ -140,46 +155,15 @@ def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+    (partial / "model_index.json").write_text(json.dumps(index, indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
-SHARD_BYTES = 15_000_000
-
-
-def write_shards(networks: Networks, folder: Path) -> None:
-    """Write all weights in FP16 as sdxl-1.safetensors, sdxl-2..., each below 16 MB, with the scaling factor.
-
-    Older shards are replaced once all new ones are whole, so that a copy taken at any time can be read.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for network, module in networks.modules().items():
-        for name, value in module.state_dict().items():
-            half = value.detach().half().cpu().contiguous() if value.is_floating_point() else value.cpu()
-            if size + half.nbytes > SHARD_BYTES:
-                shards.append({})
-                size = 0
-            shards[-1][f"{network}.{name}"] = half
-            size += half.nbytes
-    scale = {"scaling_factor": str(networks.vae.config.scaling_factor)}
-    paths = [folder / f"sdxl-{number}.safetensors" for number in range(1, len(shards) + 1)]
-    for path, shard in zip(paths, shards, strict=True):
-        save_file(shard, path.with_suffix(".partial"), metadata=scale)
-    for path in paths:
-        path.with_suffix(".partial").replace(path)
-
-
-def read_shards(folder: Path) -> Networks:
-    """The networks that ``write_shards`` wrote, in FP32."""
-    paths = sorted(folder.glob("sdxl-*.safetensors"))
-    with safe_open(paths[0], "pt") as file:
-        scale = float(file.metadata()["scaling_factor"])
-    weights = {name: value for path in paths for name, value in load_file(path).items()}
-    networks = build(0)
-    for network, module in networks.modules().items():
-        prefix = f"{network}."
-        state = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
-        module.load_state_dict(state)
-    networks.vae.register_to_config(scaling_factor=scale)
-    return networks
+def read_checkpoint(folder: Path) -> Networks:
+    """The networks that ``write_checkpoint`` wrote, in FP32 and eval mode."""
+    kinds = (CLIPTextModel, CLIPTextModelWithProjection, UNet2DConditionModel, AutoencoderKL)
+    names = Networks.__dataclass_fields__
+    return Networks(
+        *(kind.from_pretrained(folder / name).float().eval() for kind, name in zip(kinds, names, strict=True))
+    )

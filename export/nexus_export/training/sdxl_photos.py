@@ -43,20 +43,20 @@ class PhotoCrops:
         self.tiles = len(tiles)
         self.device = device
 
-    def crops(self, rng: np.random.Generator, count: int) -> Tensor:
-        """[count, 3, 256, 256] in 0..1: random tile, place, scale (quarter to native), mirrored, recoloured."""
+    def crops(self, rng: np.random.Generator, count: int, size: int = SIDE) -> Tensor:
+        """[count, 3, size, size] in 0..1: random tile, place, scale (quarter to native), mirrored, recoloured."""
         tile = rng.integers(self.tiles, size=count)
-        window = np.exp(rng.uniform(np.log(SIDE), np.log(TILE), count))
-        level = np.clip(np.round(np.log2(window / SIDE)), 0, 2).astype(int)
+        shrink = np.exp(rng.uniform(0, np.log(TILE / SIDE), count))
+        level = np.clip(np.round(np.log2(shrink)), 0, 2).astype(int)
         side = np.asarray(self.sides)[level]
-        window = np.minimum(window / TILE * side, side - 1)
+        window = np.minimum(size * shrink / TILE * side, side - 1)
         start = rng.random((2, count)) * (side - 1 - window)
         mirror = rng.random(count) < 0.5
         base = np.asarray(self.offsets)[level] + tile * side**2
         numbers = np.stack([start[0], start[1], window, mirror, side]).astype(np.float32)
         y0, x0, span, flip, width = sent(numbers, self.device)[..., None]
         origin = sent(base, self.device)[:, None, None]
-        steps = torch.linspace(0, 1, SIDE, device=self.device)
+        steps = torch.linspace(0, 1, size, device=self.device)
         y = y0 + steps * span
         x = x0 + torch.where(flip > 0, 1 - steps, steps) * span
         top, left = y.floor().long(), x.floor().long()

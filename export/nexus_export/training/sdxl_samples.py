@@ -40,7 +40,7 @@ def paint(
     scheduler = EulerDiscreteScheduler.from_config(SCHEDULER)
     scheduler.set_timesteps(steps, device=device)
     generator = torch.Generator().manual_seed(seed)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, torch.bfloat16):
         known = latents(networks.vae, mask_out(images, masks)).float() * scale
         extra = torch.cat([to_latent_mask(masks), known], 1)
         texts = [*prompts, *[NEGATIVE_PROMPT] * count]
