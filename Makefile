@@ -42,7 +42,7 @@ lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
 	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/engines.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
-	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py tests/export tests/full
+	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py benchmarks/fill_quality.py tests/export tests/full
 
 .PHONY: bench
 bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results
@@ -51,6 +51,7 @@ bench: .venv/.tests .venv-export/.tests models ## measure on this machine and wr
 	@$(SERVE)/python -m benchmarks.content_filter
 	@$(EXPORT)/python -m benchmarks.quality
 	@$(EXPORT)/python -m benchmarks.precisions
+	@$(EXPORT)/python -m benchmarks.fill_quality
 
 .PHONY: clean
 clean: ## remove environments, built networks and results

@@ -4,7 +4,7 @@
 
 Runs segment, cleanup, remove_background, smart_remove and generative_fill in this process at FP32, FP16 and INT8 as for
 a CPU, and writes results/precisions.jpg, results/precisions.json and results/precisions.md. A network that is not
-offered at a precision runs at the next higher one, as it would in a repository. Generative fill's weights are random.
+offered at a precision runs at the next higher one, as it would in a repository.
 """
 
 from __future__ import annotations
@@ -160,8 +160,6 @@ def draw(
             elif column:
                 unit = "mask IoU" if name == "segment" else "PSNR dB"
                 label = f"{precision.upper()}, {unit} {figures[name][precision]:.4g}"
-            if name == "generative_fill" and not column:
-                label += " (random weights)"
             place = (_GAP + column * (_WIDTH + _GAP), row * height)
             pen.text(place, label, fill="black", font=font)
             small = Image.fromarray(picture)
@@ -205,8 +203,8 @@ def main() -> None:
     lines += [
         f"| {name} | " + " | ".join(f"{v:.4g}" for v in row.values()) + " |" for name, row in figures.items()
     ]
-    intro = "Pictures of the pipelines against those at FP32: mask IoU of segment, PSNR in dB of all others. Generative"
-    intro += " fill's weights are random. Written by benchmarks/precisions.py. "
+    intro = "Pictures of the pipelines against those at FP32: mask IoU of segment, PSNR in dB of all others. "
+    intro += "Written by benchmarks/precisions.py. "
     for precision in list(pictures)[1:]:
         kept = sorted({text for names in others[precision].values() for text in names})
         intro += f"Not at {precision}: {', '.join(kept) or 'none'}. "

@@ -5,7 +5,7 @@
 Builds every network at every precision into a repository each, kept for `benchmarks.precisions`, and writes
 results/quality.json, results/quality.md and pictures of some at FP16 and INT8, results/quality_NETWORK_PRECISION.jpg.
 INT8 is as for a GPU, also where a CPU gains nothing by it. Where a gate keeps a network out, or a precision is not
-offered, the page says so. The weights of generative fill are random.
+offered, the page says so. The weights of sd15 are random.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from nexus_export.artifacts import read_quality
 from nexus_export.build import offered
-from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of, tiny_facts
+from nexus_export.compact import FACTS, RECIPES, State, build, choose_recipes, state, tiers_of
 from nexus_export.diffusion.fill_files import write_fill_files
 from nexus_export.errors import QualityError
 from nexus_export.networks import Precision, artifact
@@ -40,7 +40,7 @@ def measure(names: list[str], repositories: Path) -> dict[str, dict[str, Any]]:
         for recipe in choose_recipes(names):
             results.setdefault(recipe.name, {})[precision] = _figures(recipe.name, precision, repository)
         for tier in tiers_of(recipe.network for recipe in choose_recipes(names)):
-            write_fill_files(repository, tier, tiny_facts(tier), CACHE, print)
+            write_fill_files(repository, tier, FACTS[tier].read_text(), CACHE, print)
     return results
 
 
@@ -77,7 +77,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         f"onnxruntime, {machine()}. INT8 is as built for a GPU (`--for gpu`). FP16's range and "
         "rounding are simulated, in INT8's rest too; the time is the file's own on this CPU, which computes FP16 in "
         "FP32, and says nothing of a GPU. What loading takes in memory: int8.md. "
-        "The weights of sdxl and sd15 are random. Written by benchmarks/quality.py.",
+        "The weights of sd15 are random. Written by benchmarks/quality.py.",
         "",
         "| network | at | gate | mean | worst | bound | max abs | PSNR dB | SSIM | MB | size | CPU time |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",

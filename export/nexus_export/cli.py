@@ -18,7 +18,7 @@ from nexus_export.cli_options import (
     parse_precision,
     parse_processor,
 )
-from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of, tiny_facts
+from nexus_export.compact import FACTS, RECIPES, State, build, choose_recipes, state, tiers_of
 from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.fill_files import write_fill_files
 from nexus_export.engines.command import engine_command
@@ -127,7 +127,7 @@ def _build_default(
     for tier in tiers_of(recipe.network for recipe in recipes):
         if State.CHECKPOINT not in {state(RECIPES[network.name], out) for network in choose([tier])}:
             with Progress(tier) as progress:
-                write_fill_files(out, tier, tiny_facts(tier), cache, progress.report)
+                write_fill_files(out, tier, FACTS[tier].read_text(), cache, progress.report)
 
 
 def _build_checkpoint(

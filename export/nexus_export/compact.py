@@ -25,7 +25,7 @@ from nexus_export.artifacts import (
     read_metadata,
 )
 from nexus_export.build import Built, build_networks, offered
-from nexus_export.diffusion import seeded_weights
+from nexus_export.diffusion import compact_checkpoint, seeded_weights
 from nexus_export.errors import BuildError
 from nexus_export.export import Export, Run
 from nexus_export.networks import GROUPS, NETWORKS, TIERS, Network, Precision, Processor, artifact, choose
@@ -51,7 +51,7 @@ PRECISION_CODE = Path(__file__).parent / "precision"
 #: And at INT8 alone, whose ranges are those of the rows that it makes.
 CALIBRATION_CODE = Path(__file__).parent / "quality" / "rows.py"
 #: See diffusion.tiny_checkpoint.
-_TINY_WIDTHS = {"sdxl": {"context_width": 80, "pooled_width": 40}, "sd15": {"context_width": 32}}
+_TINY_WIDTHS = {"context_width": 32}
 
 
 class State(Enum):
@@ -72,12 +72,14 @@ class Recipe:
     """How one network of the default profile comes about."""
 
     name: str
-    weights: PinnedFile | Path  # a published file, or one that comes with this package
+    weights: PinnedFile | Path  # a published file, or a file or folder that comes with this package
     make: Callable[[Path], Parts]  # from the path of the weights
     reference: Callable[[Path], Run]  # from the same path
     modules: tuple[ModuleType, ...]  # whose code decides what `make` gives
     template: Path | None = None
     random: bool = False  # nobody trained the weights; the file that `weights` names is the template
+    widths: Callable[[], Mapping[str, int]] = dict  # the sizes that the weights fix, by axis
+    fp32_ops: frozenset[str] | None = None  # see `Export`
 
     @property
     def source(self) -> str:
@@ -96,9 +98,9 @@ class Recipe:
 
     def fingerprint(self, precision: Precision, processor: Processor = "cpu") -> str:
         """Changes when the weights, the template, the code that builds the network or the precision's rules do."""
-        own = self.weights if isinstance(self.weights, Path) else None
+        own = _files(self.weights) if isinstance(self.weights, Path) else []
         modules = [Path(str(module.__file__)) for module in self.modules]
-        parts = [sha256_of(path) for path in [*modules, self.template, own] if path is not None]
+        parts = [sha256_of(path) for path in [*modules, self.template, *own] if path is not None]
         if isinstance(self.weights, PinnedFile):
             parts.append(self.weights.sha256)
         if precision != "fp32":
@@ -118,19 +120,19 @@ class Recipe:
         weights = self.weights
         if isinstance(weights, PinnedFile):
             weights = fetch(weights, cache, report)
-        elif not weights.is_file():
+        elif not weights.exists():
             raise BuildError(
                 f"the weights of {self.name} are not in this installation ({weights.name}); "
                 "take a release that has them, or train them as MODELS.md describes."
             )
         graph, arrays = self.make(weights)
-        return Export(self.network, graph, arrays, partial(self.reference, weights), self.widths)
+        widths = {axis: size for axis, size in self.widths().items() if axis in self.network.axes}
+        return Export(self.network, graph, arrays, partial(self.reference, weights), widths, self.fp32_ops)
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """The sizes that the weights fix, by axis."""
-        sizes = _TINY_WIDTHS[self.name.partition("_")[0]] if self.random else {}
-        return {axis: size for axis, size in sizes.items() if axis in self.network.axes}
+
+def _files(path: Path) -> list[Path]:
+    """The file, or the files of the folder in order."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _make_sam_encoder(weights: Path) -> Parts:
@@ -151,24 +153,43 @@ def _make_lama(weights: Path) -> Parts:
     return onnx.load(str(LAMA_TEMPLATE)), load_file(weights)
 
 
-def _make_tiny(tier: str, path: Path) -> Parts:
+def _make_sdxl(path: Path, _: Path) -> Parts:
+    graph = onnx.load(str(path))
+    return graph, compact_checkpoint.compact_weights(template.weight_shapes(graph))
+
+
+def _sdxl(name: str) -> Recipe:
+    path = TEMPLATES / f"compact_{name}.onnx"
+    return Recipe(
+        name,
+        compact_checkpoint.FOLDER,
+        partial(_make_sdxl, path),
+        partial(references.sdxl, name),
+        (compact_checkpoint, template),
+        path,
+        widths=compact_checkpoint.compact_widths,
+        # Its autoencoder is narrow and does not overflow in FP16: its configuration's force_upcast is false.
+        fp32_ops=frozenset() if "_vae_" in name else None,
+    )
+
+
+def _make_sd15(path: Path) -> Parts:
     graph = onnx.load(str(path))
     weights = seeded_weights.seeded_weights(template.weight_shapes(graph))
     if "scaling_factor" in weights:
-        weights["scaling_factor"] = np.array(seeded_weights.SCALING_FACTORS[tier], np.float32)
+        weights["scaling_factor"] = np.array(seeded_weights.SCALING_FACTORS["sd15"], np.float32)
     return graph, weights
 
 
-def _tiny(tier: str, part: str) -> Recipe:
-    # The two tiers' autoencoders are one graph.
-    name = f"tiny_{part}.onnx" if part.startswith("vae") else f"tiny_{tier}_{part}.onnx"
+def _sd15(name: str) -> Recipe:
     return Recipe(
-        f"{tier}_{part}",
-        TEMPLATES / name,
-        partial(_make_tiny, tier),
-        partial(references.tiny, f"{tier}_{part}"),
+        name,
+        TEMPLATES / f"tiny_{name}.onnx",
+        _make_sd15,
+        partial(references.sd15, name),
         (seeded_weights, template),
         random=True,
+        widths=lambda: _TINY_WIDTHS,
     )
 
 
@@ -193,7 +214,8 @@ RECIPES = {
         ),
         Recipe("u2net", U2NETP, _make_u2net, references.u2net, (u2net, wrapping)),
         Recipe("lama", LAMA_WEIGHTS, _make_lama, references.lama, (template,), LAMA_TEMPLATE),
-        *(_tiny(tier, name.removeprefix(f"{tier}_")) for tier in TIERS for name in GROUPS[tier]),
+        *(_sdxl(name) for name in GROUPS["sdxl"]),
+        *(_sd15(name) for name in GROUPS["sd15"]),
     )
 }
 
@@ -225,9 +247,8 @@ def tiers_of(networks: Iterable[Network]) -> list[str]:
     return [tier for tier in TIERS if names.intersection(GROUPS[tier])]
 
 
-def tiny_facts(tier: str) -> str:
-    """The text of the JSON file beside a tier's tiny networks; see `fill_files`."""
-    return (TEMPLATES / f"tiny_{tier}.json").read_text()
+#: The JSON file beside a tier's networks; see `fill_files`.
+FACTS = {"sdxl": TEMPLATES / "compact_sdxl.json", "sd15": TEMPLATES / "tiny_sd15.json"}
 
 
 def state(

@@ -54,22 +54,26 @@ def lama(weights: Path) -> Run:
     return torch_run(LamaNetwork(read_compact(weights), pyramid=True), NETWORKS["lama"])
 
 
-def tiny(name: str, _: Path) -> Run:
-    """diffusers' and transformers' own models with the seeded random weights; `name` is the network's."""
-    from nexus_export.diffusion.checkpoint import Checkpoint
-    from nexus_export.diffusion.trace import trace
+def sdxl(name: str, folder: Path) -> Run:
+    """diffusers' and transformers' own models with the weights in `folder`; `name` is the network's."""
+    from nexus_export.diffusion.checkpoint import Checkpoint, reference
 
-    tier = name.partition("_")[0]
-    folder = Path(_tiny_checkpoint(tier).name)
-    checkpoint = Checkpoint(tier, folder, "the tiny set", folder / "vae")
-    return torch_run(trace(name, checkpoint.load).module, NETWORKS[name])
+    return reference(Checkpoint("sdxl", folder, "the compact SDXL", folder / "vae"), name)
+
+
+def sd15(name: str, _: Path) -> Run:
+    """The same with the seeded random weights of the tiny SD 1.5."""
+    from nexus_export.diffusion.checkpoint import Checkpoint, reference
+
+    folder = Path(_tiny_checkpoint().name)
+    return reference(Checkpoint("sd15", folder, "the tiny set", folder / "vae"), name)
 
 
 @cache
-def _tiny_checkpoint(tier: str) -> "tempfile.TemporaryDirectory[str]":
-    """The checkpoint of a tier, which is gone when the process ends."""
+def _tiny_checkpoint() -> "tempfile.TemporaryDirectory[str]":
+    """A checkpoint that is gone when the process ends."""
     from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 
     folder = tempfile.TemporaryDirectory(prefix="nexus-tiny-")
-    write_tiny_checkpoint(tier, Path(folder.name), [])
+    write_tiny_checkpoint("sd15", Path(folder.name), [])
     return folder

@@ -93,6 +93,8 @@ _SAM_ENCODER_KEEP = (
     "image_encoder.neck.0.weight",
 )
 
+_SDXL_LAST = ("unet.up_blocks.2.resnets.*.conv_shortcut.weight", "unet.up_blocks.2.resnets.*.conv2.weight")
+
 _PHOTO_1024 = Tensor("image", "UINT8", (1024, 1024, 3))
 _PHOTO = Tensor("image", "UINT8", ("height", "width", 3))
 _EMBEDDING = Tensor("embedding", "FP32", (256, 64, 64))
@@ -157,7 +159,8 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
             16,
             _NOISE,
             {**latent_sides, **widths},
-            int8_keep=("unet.conv_in.weight", "unet.conv_out.weight"),
+            # What the compact SDXL loses most by: the shortcuts around its last, finest blocks, and what they add to.
+            int8_keep=("unet.conv_in.weight", "unet.conv_out.weight", *(_SDXL_LAST if is_sdxl else ())),
         ),
         Network(f"{tier}_vae_decoder", (latent,), (_PHOTO,), 4, _PICTURE, {**sides, **latent_sides}, whole),
     )

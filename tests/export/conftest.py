@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
 from nexus_export import compact, networks, u2net
 from nexus_export.build import write_fp32
+from nexus_export.diffusion import compact_checkpoint
 from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.sam.encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
@@ -71,13 +73,19 @@ def tiny_checkpoint(
 
 
 @pytest.fixture(scope="session")
-def reference(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
-    """diffusers' own inpainting pipeline on the tiny checkpoint of a tier."""
+def default_checkpoint(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], Path]:
+    """The folder of the checkpoint that the default build of a tier is of; not to be written to."""
+    return lambda tier: compact_checkpoint.FOLDER if tier == "sdxl" else tiny_checkpoint(tier)
+
+
+@pytest.fixture(scope="session")
+def reference(default_checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
+    """diffusers' own inpainting pipeline on the default checkpoint of a tier."""
 
     @lru_cache
     def load(tier: str) -> Any:
         kind = StableDiffusionXLInpaintPipeline if tier == "sdxl" else StableDiffusionInpaintPipeline
-        pipeline = kind.from_pretrained(str(tiny_checkpoint(tier)))
+        pipeline = kind.from_pretrained(str(default_checkpoint(tier)), dtype=torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 

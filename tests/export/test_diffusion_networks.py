@@ -1,6 +1,6 @@
 """Every network of generative fill against the diffusers and transformers model that it was exported from.
 
-Run on what the default build serves, templates filled without torch; the references load the tiny checkpoint.
+Run on what the default build serves, templates filled without torch; the references load their checkpoint.
 """
 
 from collections.abc import Callable
@@ -112,7 +112,7 @@ def test_unet(
         "context": rng.standard_normal((BATCH, 77, unet.config.cross_attention_dim)).astype(np.float32),
     }
     if tier == "sdxl":
-        rows["pooled"] = rng.standard_normal((BATCH, 40)).astype(np.float32)
+        rows["pooled"] = rng.standard_normal((BATCH, 64)).astype(np.float32)
         rows["time_ids"] = np.array([[256, 192, 0, 0, 256, 192], [64, 64, 8, 8, 32, 32]], np.float32)
     [noise] = session.run(["noise"], rows)
     given = {name: torch.from_numpy(row) for name, row in rows.items()}
@@ -138,7 +138,7 @@ def test_latents_have_a_trained_network_s_deviation(
 def test_rows_of_a_batch_do_not_mix(tier: str, artifact: Artifact, open_session: Open) -> None:
     session = open_session(artifact(f"{tier}_unet"))
     rng = np.random.default_rng(0)
-    widths = {"context": (77, 80 if tier == "sdxl" else 32), "pooled": (40,), "time_ids": (6,)}
+    widths = {"context": (77, 96 if tier == "sdxl" else 32), "pooled": (64,), "time_ids": (6,)}
     rows = {"sample": _latents(9, (16, 16)), "timestep": np.array([[981], [1]], np.float32)}
     rows |= {
         item.name: rng.standard_normal((BATCH, *widths[item.name])).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The committed tiny sets: today's torch code exports their templates, and numpy fills them as torch would."""
+"""The committed default sets: today's torch code exports their templates, and numpy fills them as torch would."""
 
 import json
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nexus_export.compact import tiny_facts
+from nexus_export.compact import FACTS
 from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.diffusion.facts import tier_facts
-from nexus_export.diffusion.template import export_tiny
+from nexus_export.diffusion.template import export_default
 from nexus_export.diffusion.trace import trace_tier
 from nexus_export.paths import TEMPLATES
 from onnx import numpy_helper
@@ -19,8 +19,8 @@ TIERS = ("sdxl", "sd15")
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_the_same_graphs(tier: str, tiny_checkpoint: Callable[[str], Path]) -> None:
-    for path, exported in export_tiny(tier, tiny_checkpoint(tier)):
+def test_the_same_graphs(tier: str, default_checkpoint: Callable[[str], Path]) -> None:
+    for path, exported in export_default(open_checkpoint(str(default_checkpoint(tier)), tier)):
         committed = onnx.load(str(path))
         assert list(committed.graph.node) == list(exported.graph.node), path.name
         assert list(committed.graph.initializer) == list(exported.graph.initializer), path.name
@@ -30,10 +30,10 @@ def test_the_same_graphs(tier: str, tiny_checkpoint: Callable[[str], Path]) -> N
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_the_same_weights(
-    tier: str, tiny_checkpoint: Callable[[str], Path], artifact: Callable[[str], Path]
+    tier: str, default_checkpoint: Callable[[str], Path], artifact: Callable[[str], Path]
 ) -> None:
     # The same graph and the same weights: what torch would export is what is built without it.
-    for network in trace_tier(tier, open_checkpoint(str(tiny_checkpoint(tier)), tier).load):
+    for network in trace_tier(tier, open_checkpoint(str(default_checkpoint(tier)), tier).load):
         state = network.module.state_dict()
         built = onnx.load(str(artifact(network.name))).graph.initializer
         assert len(built) > 30
@@ -42,14 +42,18 @@ def test_the_same_weights(
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_the_same_facts(tier: str, tiny_checkpoint: Callable[[str], Path]) -> None:
-    facts = json.loads(tiny_facts(tier))
-    expected = tier_facts(open_checkpoint(str(tiny_checkpoint(tier)), tier))
-    assert (facts["side"], facts["random_weights"]) == (expected.side, expected.random_weights) == (256, True)
+def test_the_same_facts(tier: str, default_checkpoint: Callable[[str], Path]) -> None:
+    facts = json.loads(FACTS[tier].read_text())
+    expected = tier_facts(open_checkpoint(str(default_checkpoint(tier)), tier))
+    assert (
+        (facts["side"], facts["random_weights"])
+        == (expected.side, expected.random_weights)
+        == (256, tier == "sd15")
+    )
     # Colours of 256 levels, from convolutions that sum in another order on another machine.
     assert np.abs(np.array(facts["latent_rgb"]) - expected.latent_rgb).max() <= 0.1
 
 
 def test_templates_are_small() -> None:
     # What the repository allows itself for a graph.
-    assert all(path.stat().st_size <= 300_000 for path in TEMPLATES.glob("tiny_*.onnx"))
+    assert all(path.stat().st_size <= 300_000 for path in TEMPLATES.glob("*_sd*.onnx"))

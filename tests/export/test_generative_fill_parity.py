@@ -47,8 +47,8 @@ PROMPTS = {"prompt": "a red fox on a bench", "negative_prompt": "blurry, low qua
 # of 7.5 multiplies that by up to 14, and the steps add up. The worst measured is 1.1e-4, and 79 dB.
 LATENT_TOLERANCE = 1e-3
 PSNR_DECIBELS = 45
-# What half a level of grey under the mask makes of that. The worst measured is 2e-2, and 55 dB.
-GREY_TOLERANCE = 4e-2
+# What half a level of grey under the mask makes of that. The worst measured is 4.3e-2, at a guidance of 7.5.
+GREY_TOLERANCE = 8e-2
 
 # diffusers hands torch tensors to np.array, which numpy 2 remarks on
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -82,9 +82,9 @@ def recorder(artifact: Callable[[str], Path]) -> Recorder:
 
 
 @pytest.fixture(scope="module")
-def ours(recorder: Recorder, tiny_checkpoint: Callable[[str], Path]) -> Run:
+def ours(recorder: Recorder, default_checkpoint: Callable[[str], Path]) -> Run:
     """Our pipeline, on one tier."""
-    tokenizer = ClipTokenizer.load(tiny_checkpoint("sdxl") / "tokenizer" / "merges.txt")
+    tokenizer = ClipTokenizer.load(default_checkpoint("sdxl") / "tokenizer" / "merges.txt")
     no_previews = np.zeros((5, 3), np.float32)
 
     def run(

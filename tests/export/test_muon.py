@@ -23,7 +23,7 @@ def test_it_learns_and_goes_on_from_its_state() -> None:
             loss = ((module(inputs) - inputs @ truth.T) ** 2).mean()
             loss.backward()
             optimiser.step(0.1, 0.1)
-        return loss.item()
+        return float(loss.detach())
 
     module = nn.Linear(12, 8)
     optimiser = Muon(module, outer=())

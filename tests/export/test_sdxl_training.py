@@ -33,9 +33,8 @@ from nexus_export.training.sdxl_captions import (
     is_held_out,
 )
 from nexus_export.training.sdxl_classifier import cut_out
-from nexus_export.training.sdxl_colour import name_colours, object_colours, shows
+from nexus_export.training.sdxl_colour import judge_renders, name_colours, object_colours, shows
 from nexus_export.training.sdxl_data import make_pictures, place
-from nexus_export.training.sdxl_evaluate import judge_renders
 from nexus_export.training.sdxl_networks import build, read_checkpoint, write_checkpoint
 from nexus_export.training.sdxl_photos import PhotoCrops, load_held_out
 from nexus_export.training.sdxl_pool import Pool

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from nexus_export.diffusion import skeleton
-from nexus_export.diffusion.checks import check_servable, read_json
+from nexus_export.diffusion.checks import check_servable, read_json, widths
 from nexus_export.diffusion.model_files import ModelWeights, open_model
-from nexus_export.diffusion.trace import trace, widths
+from nexus_export.diffusion.trace import trace
 from nexus_export.errors import CheckpointError
 from nexus_export.export import Export, Run
 from nexus_export.networks import GROUPS, NETWORKS

@@ -23,6 +23,8 @@ SCHEDULE = {
     "prediction_type": "epsilon",
 }
 UNET_CHANNELS = 9
+#: Height and width before cropping, top and left of the crop, height and width wanted.
+TIME_IDS = 6
 
 _TITLES = {"sdxl": "SDXL", "sd15": "SD 1.5"}
 
@@ -106,3 +108,12 @@ def _merges(folder: Path, name: str) -> Sequence[str]:
         return (folder / "merges.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]
     merges = read_json(folder / "tokenizer.json", name)["model"]["merges"]
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+
+
+def widths(unet: Mapping[str, Any]) -> dict[str, int]:
+    """The widths of a tier's conditions, by the names of their axes, from the UNet's configuration."""
+    sizes = {"context_width": unet["cross_attention_dim"]}
+    if unet.get("addition_embed_type") == "text_time":
+        embedded = TIME_IDS * unet["addition_time_embed_dim"]
+        sizes["pooled_width"] = unet["projection_class_embeddings_input_dim"] - embedded
+    return sizes

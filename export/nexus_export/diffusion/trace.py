@@ -1,6 +1,6 @@
 """Trace the networks of a diffusers checkpoint: which there are, their inputs, outputs and dynamic axes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nexus_export.diffusion.checks import TIME_IDS, widths
 from nexus_export.diffusion.modules import (
     TOKENS,
     Sd15TextEncoder,
@@ -27,8 +28,6 @@ Load = Callable[[str], Any]
 
 # Two rows, not square, divisible by every UNet's factor: no axis can be mistaken for another while tracing.
 _BATCH, _HEIGHT, _WIDTH = 2, 8, 16
-# Height and width before cropping, top and left of the crop, height and width wanted.
-_TIME_IDS = 6
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,6 @@ def trace(network: str, load: Load) -> Traced:
             return _unet(tier, load("unet"))
 
 
-def widths(unet: Mapping[str, Any]) -> dict[str, int]:
-    """The widths of a tier's conditions, by the names of their axes, from the UNet's configuration."""
-    sizes = {"context_width": unet["cross_attention_dim"]}
-    if unet.get("addition_embed_type") == "text_time":
-        embedded = _TIME_IDS * unet["addition_time_embed_dim"]
-        sizes["pooled_width"] = unet["projection_class_embeddings_input_dim"] - embedded
-    return sizes
-
-
 def _text_encoder(tier: str, load: Load) -> Traced:
     ids = torch.zeros(_BATCH, TOKENS, dtype=torch.int32)
     if tier == "sdxl":
@@ -104,7 +94,7 @@ def _unet(tier: str, unet: Any) -> Traced:
     }
     if tier == "sdxl":
         inputs["pooled"] = torch.zeros(_BATCH, sizes["pooled_width"])
-        inputs["time_ids"] = torch.zeros(_BATCH, _TIME_IDS)
+        inputs["time_ids"] = torch.zeros(_BATCH, TIME_IDS)
         return Traced("sdxl_unet", SdxlUnet(unet), inputs, ("noise",))
     return Traced("sd15_unet", Sd15Unet(unet), inputs, ("noise",))
 

@@ -1,18 +1,16 @@
 """Train the compact SDXL: ``python -m nexus_export.training.sdxl --photos FOLDER --vocabulary FILE --out FOLDER``.
 
-First the autoencoder, then the text encoders for a minute alone, then these and the UNet together; each stage for so
-many minutes, or steps. Seeded, and
-resumable: the same command goes on from the states in --out. Writes to --out: log.txt, autoencoder.pt, denoiser.pt,
-samples/*.jpg and, at every save of the last stage, checkpoint/: the moving averages in FP16, in diffusers' format.
+First the autoencoder, then the text encoders for a minute alone, then these and the UNet together; each for so many
+minutes, or steps. Seeded, and resumable: the same command goes on from the states in --out. Writes to --out: log.txt,
+autoencoder.pt, denoiser.pt, samples/*.jpg and, at every save of the last stage, checkpoint/: the moving averages in
+FP16, in diffusers' format.
 
-A run needs free photos, CLIP's published vocabulary and a GPU. No weights come with this package: those of the
-longest run so far were not kept. It shared an H100 with two trainings of LaMa, and measured:
+A run needs free photos and CLIP's published vocabulary. The weights of this package took 95 minutes of two processor
+cores with BF16 (AMX); their card in MODELS.md tells how. Of networks three times
+as costly, on an H100:
 
-- autoencoder, batch 16: 9 to 10 steps/s; 24 dB on average (19.4 to 27.8) on held-out photos after 1,719 steps in
-  4.5 minutes. The goal is 28 dB: several times the steps, another loss or another size.
-- text encoders and UNet, batch 256, --compile: 4 steps/s (5 to 6 with the GPU to itself); loss 0.0289 at step 350,
-  0.0187 at 1,400, 0.016 at 2,950. At step 1,381 shapes were recognisable (ball, cube, cone, heart, star, flower,
-  brick wall), colours were often wrong, and the background was not yet continued inside the mask.
+- autoencoder, batch 16: 9 to 10 steps/s; 24 dB on held-out photos after 1,719 steps of AdamW.
+- text encoders and UNet, batch 256, --compile: 4 to 6 steps/s.
 """
 
 import argparse

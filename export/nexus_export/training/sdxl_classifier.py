@@ -1,7 +1,5 @@
 """A small classifier of shapes, trained on renders alone: the judge of what the compact SDXL has painted."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +12,8 @@ from nexus_export.training.sdxl_photos import PhotoCrops
 
 SIDE = 64
 """Side of what the classifier sees: the mask's bounding square, shrunk."""
+
+RENDERS, STEPS, BATCH = 4096, 700, 64
 
 
 def build_classifier() -> nn.Module:
@@ -48,25 +48,28 @@ def cut_out(images: Tensor, masks: Tensor) -> Tensor:
 
 
 def train_classifier(
-    photos: PhotoCrops, *, steps: int, batch: int, seed: int, report: Callable[[str], None]
-) -> nn.Module:
-    """Train on renders over photos; reports the share recognised on renders made afterwards."""
+    photos: PhotoCrops, *, seed: int, renders: int = RENDERS, steps: int = STEPS
+) -> tuple[nn.Module, float]:
+    """Train on renders over photos; gives the classifier, and the share that it recognises of new renders."""
     torch.manual_seed(seed)
     network = build_classifier().to(photos.device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-    for step in range(steps):
-        pictures, labels = rendered(photos, batch, seed, step)
-        loss = F.cross_entropy(network(pictures), labels)
+    made = [rendered(photos, BATCH, seed, part) for part in range(renders // BATCH)]
+    pictures, labels = (torch.cat(column) for column in zip(*made, strict=True))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = torch.randint(len(labels), (BATCH,), generator=generator).to(photos.device)
+        mirrored = pictures[rows].flip(3) if torch.rand((), generator=generator) < 0.5 else pictures[rows]
+        loss = F.cross_entropy(network(mirrored), labels[rows])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     network.eval().requires_grad_(False)
-    tests = [rendered(photos, batch, seed + 1, step) for step in range(4)]
+    tests = [rendered(photos, BATCH, seed + 1, part) for part in range(4)]
     right = torch.cat([network(pictures).argmax(1) == labels for pictures, labels in tests])
-    report(f"shape classifier: {right.float().mean().item():.1%} of {len(right)} new renders recognised")
-    return network
+    return network, right.float().mean().item()
 
 
 def rendered(photos: PhotoCrops, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:

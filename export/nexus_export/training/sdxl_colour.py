@@ -2,6 +2,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from nexus_export.training.sdxl_captions import COLOURS, MATERIALS, SHAPES, Wish
+from nexus_export.training.sdxl_cases import mask_about
+from nexus_export.training.sdxl_data import place
+from nexus_export.training.sdxl_photos import PhotoCrops
 
 Float = NDArray[np.float64]
 
@@ -80,3 +86,36 @@ def shows(asked: str, shares: dict[str, float]) -> bool:
     own = sum(share for name, share in shares.items() if name in shades)
     others = max((share for name, share in shares.items() if name not in shades), default=0.0)
     return own > others
+
+
+def judge_renders(photos: PhotoCrops, seed: int, count: int = 200) -> tuple[float, float]:
+    """How the judge of colours does on true renders: the share it calls right, the most that a fill can score.
+
+    And the share that it calls right when another of the colours is asked for: what it lets pass.
+    """
+    rng = np.random.default_rng((seed, 7))
+    names = list(COLOURS)
+    colours = rng.integers(len(names), size=count)
+    others = (colours + rng.integers(1, len(names), size=count)) % len(names)
+    wishes = [
+        Wish(int(rng.integers(len(SHAPES))), int(colour), int(rng.integers(len(MATERIALS))), -1, 0.8, "")
+        for colour in colours
+    ]
+    images = photos.crops(rng, count)
+    pictures, field = place(rng, wishes, images)
+    right = passed = 0
+    for index in range(count):
+        inside = (field[index] < 0).cpu().numpy()
+        rows, columns = np.nonzero(inside)
+        x, y = float(columns.min() + columns.max()) / 2, float(rows.min() + rows.max()) / 2
+        halves = (float(np.ptp(columns) + 1) / 2, float(np.ptp(rows) + 1) / 2)
+        _, core = mask_about(x, y, halves, box=True)
+        shares = object_colours(_array(pictures[index]), _array(images[index]), core & inside)
+        right += shows(names[colours[index]], shares)
+        passed += shows(names[others[index]], shares)
+    return right / count, passed / count
+
+
+def _array(image: Tensor) -> Float:
+    found: Float = image.permute(1, 2, 0).cpu().numpy().astype(np.float64)
+    return found

@@ -1,0 +1,72 @@
+"""Generative fill paints what it is asked for, with fixed seeds on a real Triton: colours, guidance, the background."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from nexus_client import Client
+from PIL import Image
+
+from tests.functional.helpers import PHOTOS, ellipse
+
+Float = npt.NDArray[np.float64]
+
+PHOTO = "coffee.jpg"
+CENTRE, HALF = (300, 220), (80, 80)
+OPTIONS: dict[str, Any] = {"steps": 12, "strength": 1.0, "guidance_scale": 5.0}
+
+
+def photo() -> Image.Image:
+    return Image.open(PHOTOS / PHOTO).convert("RGB")
+
+
+def region(scale: float = 1.0) -> npt.NDArray[np.bool_]:
+    """An ellipse over the cup, or the middle of it."""
+    width, height = photo().size
+    half = round(HALF[0] * scale), round(HALF[1] * scale)
+    return ellipse((height, width), CENTRE, half)
+
+
+def painted(client: Client, prompt: str, **options: Any) -> Float:
+    """FP64 [H, W, 3], 0 to 255; what lies outside the mask is the photo's, byte for byte."""
+    fill = client.generative_fill(photo(), region(), prompt, **{**OPTIONS, "seed": 3, **options})
+    result, before = np.asarray(fill.image), np.asarray(photo())
+    np.testing.assert_array_equal(result[~region()], before[~region()])
+    assert fill.notices == ()
+    return result.astype(np.float64)
+
+
+def mean_colour(picture: Float) -> Float:
+    """RGB of the middle of what was painted."""
+    mean: Float = picture[region(0.5)].mean(axis=0)
+    return mean
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("prompt", "channel"), [("a red ball", 0), ("a green ball", 1), ("a blue ball", 2)])
+def test_colours_are_those_asked_for(client: Client, prompt: str, channel: int, seed: int) -> None:
+    colour = mean_colour(painted(client, prompt, seed=seed))
+    others = np.delete(colour, channel)
+    assert colour[channel] > 1.3 * others.max(), colour
+
+
+def test_black_is_dark_and_white_is_light(client: Client) -> None:
+    black, white = (mean_colour(painted(client, f"a {name} cube")).mean() for name in ("black", "white"))
+    assert white > black + 80
+
+
+def test_guidance_changes_the_picture(client: Client) -> None:
+    weak, strong = (painted(client, "a red ball", guidance_scale=scale) for scale in (1.0, 7.5))
+    assert np.abs(weak - strong)[region()].mean() > 5
+
+
+def test_an_empty_prompt_goes_on_with_the_background(client: Client) -> None:
+    """Nearer to the colour around the hole than a ball of another colour is."""
+    ring = region(1.2) & ~region()
+    around = np.asarray(photo(), np.float64)[ring].mean(axis=0)
+    empty = mean_colour(painted(client, "", guidance_scale=1.0))
+    ball = mean_colour(painted(client, "a blue ball"))
+    assert np.abs(empty - around).mean() < np.abs(ball - around).mean()
