@@ -22,8 +22,14 @@ DRAIN_TIMEOUT_S = 30
 # What a broken server gets to finish requests of its healthy models; with a dead stub it never exits by itself.
 BROKEN_TIMEOUT_S = 3
 # glibc gives every few threads a heap of their own, and what one photo freed there serves no other: with two heaps a
-# process, the memory after many photos is a tenth less.
-_ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
+# process, the memory after many photos is a tenth less. And it raises the size from which memory goes back when freed
+# to that of the largest ever freed: with that size fixed (bytes), the peak after a few hundred requests of all
+# operations, eight clients among them, is 2.0 GB instead of 2.7.
+_ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "1048576",
+}
 _PR_SET_PDEATHSIG = 1
 
 
