@@ -128,7 +128,6 @@ def train(arguments: argparse.Namespace) -> None:
         compiled=arguments.compile,
         **shared,
     )
-    write_checkpoint(networks, vocabulary, out / "checkpoint")
     if device.type == "cuda":
         report(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 

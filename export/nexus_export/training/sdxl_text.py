@@ -37,11 +37,8 @@ def answers(wish: Wish) -> tuple[int, ...]:
     """What the caption says of shape, colour, material and scene; the questions' length where it says nothing."""
     words = wish.caption.split()
     silent = wish.caption in UNCONDITIONAL
-    scene = (
-        wish.scene
-        if wish.scene >= 0 and any(text in wish.caption for text in _scene_texts(wish.scene))
-        else -1
-    )
+    scene_texts = list(SCENES.values())[wish.scene] if wish.scene >= 0 else ()
+    scene = wish.scene if any(text in wish.caption for text in scene_texts) else -1
     said = (
         wish.shape,
         wish.colour if wish.shape >= 0 and list(COLOURS)[wish.colour] in words else -1,
@@ -51,10 +48,6 @@ def answers(wish: Wish) -> tuple[int, ...]:
     return tuple(
         count if silent or value < 0 else value for count, value in zip(QUESTIONS, said, strict=True)
     )
-
-
-def _scene_texts(scene: int) -> tuple[str, ...]:
-    return list(SCENES.values())[scene]
 
 
 def train_text(
