@@ -85,8 +85,8 @@ class Painter:
         """PSNR in dB of a picture [256, 256, 3] through both halves of the autoencoder."""
 
         async def run() -> Picture:
-            latent = (await self.networks.run("sdxl_vae_encoder", image=picture[None]))["latent"]
-            return np.asarray((await self.networks.run("sdxl_vae_decoder", latent=latent))["image"][0])
+            latent = (await self.networks.run("sdxl_vae_encoder", image=picture))["latent"]
+            return np.asarray((await self.networks.run("sdxl_vae_decoder", latent=latent))["image"])
 
         return psnr_db(picture, asyncio.run(run()))
 

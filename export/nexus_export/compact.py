@@ -153,9 +153,9 @@ def _make_lama(weights: Path) -> Parts:
     return onnx.load(str(LAMA_TEMPLATE)), load_file(weights)
 
 
-def _make_sdxl(path: Path, _: Path) -> Parts:
+def _make_sdxl(path: Path, folder: Path) -> Parts:
     graph = onnx.load(str(path))
-    return graph, compact_checkpoint.compact_weights(template.weight_shapes(graph))
+    return graph, compact_checkpoint.compact_weights(folder, template.weight_shapes(graph))
 
 
 def _sdxl(name: str) -> Recipe:
@@ -167,7 +167,7 @@ def _sdxl(name: str) -> Recipe:
         partial(references.sdxl, name),
         (compact_checkpoint, template),
         path,
-        widths=compact_checkpoint.compact_widths,
+        widths=partial(compact_checkpoint.compact_widths, compact_checkpoint.FOLDER),
         # Its autoencoder is narrow and does not overflow in FP16: its configuration's force_upcast is false.
         fp32_ops=frozenset() if "_vae_" in name else None,
     )

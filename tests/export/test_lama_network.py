@@ -6,13 +6,20 @@ import onnxruntime
 import pytest
 import torch
 from nexus_export.lama.generator import Generator, GeneratorConfig
-from nexus_export.lama.network import LamaNetwork, complete, export_template
+from nexus_export.lama.network import (
+    NOISE_DEVIATION,
+    NOISE_SIDE,
+    LamaNetwork,
+    complete,
+    export_template,
+    noise_like,
+)
 from nexus_export.onnx_graphs.template import fill, weight_shapes
 from numpy.typing import NDArray
 from onnx import helper
 
 SMALL = {"width": 8, "blocks": 2}
-SIZES = [(64, 64), (40, 96), (128, 72), (256, 200), (72, 264)]
+SIZES = [(64, 64), (40, 96), (128, 72), (256, 200), (72, 264), (264, 520)]
 
 
 def seeded_generator(config: GeneratorConfig) -> Generator:
@@ -116,6 +123,18 @@ def test_empty_and_full_masks(exported: onnxruntime.InferenceSession, value: int
     filled, scaled = exported.run(None, {"image": image, "mask": np.full((1, 16, 24, 1), value, np.uint8)})
     assert np.isfinite(scaled).all()
     assert np.array_equal(filled, image) == (value == 0)
+
+
+def test_noise_tells_places_of_a_hole_apart() -> None:
+    """Only inside the hole, white, and the same whatever the picture's size."""
+    noise = noise_like(torch.zeros(2, 1, 300, 520))
+    assert noise.shape == (1, 1, 300, 520)
+    assert noise.std().item() == pytest.approx(NOISE_DEVIATION, rel=0.02)
+    assert torch.equal(noise[..., :64, :96], noise_like(torch.zeros(1, 1, 64, 96)))
+    assert torch.equal(noise[..., NOISE_SIDE:], noise[..., : 520 - NOISE_SIDE])
+    neighbours = (noise[..., 8:] * noise[..., :-8]).mean() / noise.square().mean()
+    # The deviation of a correlation of 150 thousand products is 0.003.
+    assert abs(neighbours.item()) < 0.012
 
 
 def test_export_leaves_the_network_as_it_was(network: LamaNetwork) -> None:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import cv2
+import nexus_export
 import numpy as np
 import pytest
 import torch
 from nexus_export.errors import BuildError
 from nexus_export.lama.checkpoint import load_checkpoint
+from nexus_export.quality.metrics import ssim
 from nexus_export.training.lama import Trainer, train
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
@@ -17,6 +19,7 @@ from nexus_export.training.lama_losses import (
     feature_matching,
     gradient_penalty,
     reconstruction,
+    structure,
 )
 from nexus_export.training.lama_masks import (
     LARGEST_SHARE,
@@ -145,6 +148,18 @@ def test_reconstruction_counts_the_hole_alone_and_its_edge_more() -> None:
     assert ratio == pytest.approx((8 / 17 + 0.2) / 0.2)
 
 
+def test_structure_is_one_minus_the_ssim_of_the_hole() -> None:
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 1, 48, 48, generator=draw)
+    filled = (truth + 0.3 * torch.rand(truth.shape, generator=draw)).clamp(0, 1)
+    truth[..., 0, 0] = 1.0  # the other implementation's range is the largest value
+    mask = torch.zeros(1, 1, 48, 48)
+    mask[..., 5:43, 5:43] = 1  # where its window lies wholly inside the picture
+    expected = 1 - ssim(truth[0, 0].numpy(), filled[0, 0].numpy())
+    assert structure(filled, truth, mask) == pytest.approx(expected, abs=1e-4)
+    assert structure(truth, truth, mask) == pytest.approx(0, abs=1e-6)
+
+
 def test_untouched_patches_count_as_real() -> None:
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4, :4] = 1
@@ -193,6 +208,15 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "unbroken" / "sheet.jpg"))
     assert sheet is not None
     assert sheet.shape == (8 * 32, 4 * 32, 3)
+
+
+def test_a_run_begins_from_given_weights(tmp_path: Path) -> None:
+    weights = Path(nexus_export.__file__).parent / "weights" / "lama_compact.safetensors"
+    bank, report = Bank([photo(0)], 0, 5, 32, CPU), Report([photo(0)], 32, CPU)
+    trainer = Trainer(Schedule(batch=1, crop=32), bank, report, tmp_path, CPU, Workers(), weights)
+    committed = load_checkpoint(weights).state_dict()
+    begun = trainer.averaged().state_dict()
+    assert all(torch.equal(tensor, committed[name]) for name, tensor in begun.items())
 
 
 def test_a_timed_run_follows_the_same_course() -> None:

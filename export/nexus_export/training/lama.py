@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nexus_export.errors import BuildError
-from nexus_export.lama.checkpoint import write_compact
+from nexus_export.lama.checkpoint import read_compact, write_compact
 from nexus_export.lama.generator import Generator
 from nexus_export.lama.network import COMPACT_CONFIG, complete
 from nexus_export.training.lama_balance import GradientBalance
@@ -29,6 +29,7 @@ from nexus_export.training.lama_losses import (
     generator_adversarial,
     gradient_penalty,
     reconstruction,
+    structure,
 )
 from nexus_export.training.lama_photos import load_photos
 from nexus_export.training.lama_report import Report
@@ -36,6 +37,7 @@ from nexus_export.training.lama_schedule import Schedule
 from nexus_export.training.lama_spectrum import spectral
 from nexus_export.training.lama_state import MovingAverage, load_state, save_state
 from nexus_export.training.lama_workers import Workers
+from nexus_export.training.muon import Muon
 
 STEPS_A_LINE = 50
 REPORT_SECONDS = 60
@@ -48,7 +50,9 @@ OPTIONS = (
     "adversarial_from",
     "adversarial_share",
     "matching_share",
+    "structure_share",
     "spectral_share",
+    "learning_rate",
 )
 """Fields of the schedule that the command line sets."""
 
@@ -64,7 +68,9 @@ class Trainer:
         out: Path,
         device: torch.device,
         workers: Workers,
+        weights: Path | None = None,
     ) -> None:
+        """``weights``, as `write_compact` wrote them, are what a run begins from; else from random ones."""
         torch.manual_seed(schedule.seed)
         self.schedule, self.bank, self.report, self.out = schedule, bank, report, out
         self.device, self.workers = device, workers
@@ -80,7 +86,10 @@ class Trainer:
         # A zero last layer starts training at the pyramid fill itself.
         torch.nn.init.zeros_(self.generator.model[-1].weight)
         torch.nn.init.zeros_(self.generator.model[-1].bias)
-        self.generator_optimiser = torch.optim.Adam(self.generator.parameters(), betas=(0.9, 0.99))
+        if weights is not None:
+            self.generator.load_state_dict(read_compact(weights).state_dict())
+        outer = ("model.1.", f"model.{len(self.generator.model) - 1}.")
+        self.generator_optimiser = Muon(self.generator, outer)
         self.discriminator_optimiser = torch.optim.Adam(
             self.discriminator.parameters(), lr=schedule.discriminator_learning_rate, betas=(0.0, 0.99)
         )
@@ -133,8 +142,6 @@ class Trainer:
         schedule, done = self.schedule, self.done
         drawn = self.step * self.workers.count + self.workers.rank
         image, mask = self.bank.batch(drawn, schedule.batch)
-        for group in self.generator_optimiser.param_groups:
-            group["lr"] = schedule.rate(self.step, done)
         self.generator.train(done < schedule.norms_until)
         with self._mixed_precision():
             painted = complete(self.generator, image, mask, pyramid=True)
@@ -156,18 +163,20 @@ class Trainer:
             self.discriminator.requires_grad_(True)
             losses["adversarial"] = generator_adversarial(logits.float(), mask)
             losses["matching"] = feature_matching(real_features, fake_features, mask)
+            losses["structure"] = structure(composite, image, mask)
             losses["spectral"] = spectral(composite, image, mask)
             shares = {
                 "adversarial": weight * schedule.adversarial_share,
                 "matching": weight * schedule.matching_share,
+                "structure": weight * schedule.structure_share,
                 "spectral": weight * schedule.spectral_share,
             }
         gradient = self.balance.combine(losses, shares, leaf)
-        self.generator_optimiser.zero_grad()
         painted.backward(gradient)  # type: ignore[no-untyped-call]
         self.workers.average_gradients(self.generator)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
-        self.generator_optimiser.step()
+        rate = schedule.rate(self.step, done)
+        self.generator_optimiser.step(rate, rate / 2)
         self.average.update(self.generator, self.step)
         self.step += 1
         return told | {name: loss.detach() for name, loss in losses.items()}
@@ -236,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="folder of photos for the figures and the sheet; default: --photos",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for state and weights; resumes")
+    parser.add_argument("--weights", type=Path, help="a lama_compact.safetensors to begin from")
     parser.add_argument("--steps", type=int, default=Schedule.steps)
     parser.add_argument(
         "--minutes", type=float, help="of training, all resumed parts together; replaces --steps"
@@ -243,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=Schedule.batch, help="crops a step of each worker")
     parser.add_argument("--crop", type=int, default=Schedule.crop, help="pixels, a multiple of 8")
     parser.add_argument("--bank", type=int, default=4000, help="crops cut before the first step")
-    for name in ("adversarial_from", "adversarial_share", "matching_share", "spectral_share"):
+    for name in OPTIONS[OPTIONS.index("adversarial_from") :]:
         default = getattr(Schedule, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help="see Schedule")
     parser.add_argument("--seed", type=int, default=0)
@@ -265,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     schedule = Schedule(**{name: getattr(options, name) for name in OPTIONS})
     bank = Bank(photos, schedule.seed, options.bank, schedule.crop, device)
     report = Report(shown, schedule.crop, device)
-    trainer = Trainer(schedule, bank, report, options.out, device, workers)
+    trainer = Trainer(schedule, bank, report, options.out, device, workers, options.weights)
     if workers.is_first:
         print(f"{len(photos)} photos, {workers.count} workers, from step {trainer.step}", flush=True)
     train(trainer, options.save_minutes)

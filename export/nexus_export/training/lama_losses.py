@@ -14,6 +14,8 @@ from torch.nn import functional
 NEIGHBOURHOOD = 17
 """Pixels; within half of it a hole's pixels count as near its edge."""
 
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
 DEEP_WEIGHT = 0.2
 """Weight of pixels deep inside a hole; at the edge it is about three times that."""
 
@@ -56,6 +58,32 @@ def reconstruction(painted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     near = functional.avg_pool2d(1.0 - mask, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2)
     weight = mask * (DEEP_WEIGHT + near)
     return (((painted - image).abs() * weight).sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * 3)).mean()
+
+
+def structure(composite: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """One minus SSIM (Wang et al. 2004; 11x11 Gaussian, sigma 1.5) over the hole; each picture counts the same.
+
+    Args:
+        composite, image: FP32 [B, 3, H, W] in [0, 1]: the filled picture and the truth.
+        mask: FP32 [B, 1, H, W], 1 in the hole.
+    """
+    offsets = torch.arange(11.0, device=image.device) - 5.0
+    bell = torch.exp(-offsets.square() / (2 * 1.5**2))
+    bell = (bell / bell.sum()).expand(image.shape[1], 1, 1, 11)
+
+    def blur(x: Tensor) -> Tensor:
+        rows = functional.conv2d(x, bell, padding=(0, 5), groups=x.shape[1])
+        return functional.conv2d(rows, bell.transpose(2, 3), padding=(5, 0), groups=x.shape[1])
+
+    mean, expected = blur(composite), blur(image)
+    variance = blur(composite.square()) - mean.square()
+    expected_variance = blur(image.square()) - expected.square()
+    covariance = blur(composite * image) - mean * expected
+    similarity = ((2 * mean * expected + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
+        (mean.square() + expected.square() + SSIM_C1) * (variance + expected_variance + SSIM_C2)
+    )
+    inside = (similarity * mask).sum(dim=(1, 2, 3)) / (mask.sum(dim=(1, 2, 3)) * image.shape[1])
+    return (1.0 - inside).mean()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:

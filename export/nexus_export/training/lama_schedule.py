@@ -18,7 +18,8 @@ class Schedule:
     crop: int = 96
     """Pixels; a multiple of 8."""
     seed: int = 0
-    learning_rate: float = 8e-4
+    learning_rate: float = 2e-3
+    """Muon's; biases, norms and the outer layers get half of it from AdamW."""
     final_learning_rate: float = 5e-5
     """Reached on a cosine at the end."""
     discriminator_learning_rate: float = 2e-4
@@ -29,9 +30,10 @@ class Schedule:
     """Share of the run over which the losses besides reconstruction grow to full weight; until then the
     discriminator mostly trains itself."""
     adversarial_share: float = 0.5
-    """Norm of this loss's gradient in the painted picture, relative to the reconstruction's; the next two
+    """Norm of this loss's gradient in the painted picture, relative to the reconstruction's; the next three
     likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows."""
     matching_share: float = 0.5
+    structure_share: float = 0.5
     spectral_share: float = 0.3
     penalty_weight: float = 0.002
     """Of R1: it sums over all pixels and all overlapping patches, so a little is much."""
