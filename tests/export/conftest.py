@@ -1,6 +1,6 @@
 """Built networks and real photos for the export tests; files are downloaded once, into build/cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,15 @@ def open_session() -> Callable[[Path], onnxruntime.InferenceSession]:
     # Memory patterns cost the encoder half a gigabyte at a batch of 4, and these tests no time.
     options.enable_mem_pattern = False
     return lambda path: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Many small operations: with a thread a core torch takes three times as long, waiting for itself."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

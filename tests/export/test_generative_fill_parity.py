@@ -3,7 +3,7 @@
 import asyncio
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from .test_schedulers import reference_scheduler
 Run = Callable[..., tuple[NDArray[np.float32], NDArray[np.uint8]]]
 # A part of a photo of a size (height, width), and a mask of that size.
 Crop = Callable[[tuple[int, int]], tuple[Image.Image, Image.Image]]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TIERS = ("sdxl", "sd15")
 SIDE = 160
@@ -62,15 +64,6 @@ class Recorder(LocalNetworks):
         if network.endswith("_vae_decoder"):
             self.latents, self.picture = inputs["latent"][0], outputs["image"][0]
         return outputs
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks so small cost torch three times the work on two threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
