@@ -28,6 +28,11 @@ class GeneratorConfig:
     max_width: int = 1024
     output: Literal["sigmoid", "residual"] = "sigmoid"
     """"sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in."""
+    noise: float = 0.0
+    """Deviation, in units of the image, of the noise that a "residual" generator sees over the hole's smooth fill.
+    Without any, nothing tells one place in the middle of a large hole from the next, and a convolutional generator
+    draws the same thing everywhere, at the stride of its decoder (StyleGAN's noise inputs, Karras et al. 2019,
+    section 3.2)."""
 
     def channels(self, level: int) -> int:
         """Channels after ``level`` downsamplings."""

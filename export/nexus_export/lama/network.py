@@ -12,44 +12,37 @@ from nexus_export.lama.generator import Generator, GeneratorConfig
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs import torchscript
 
-COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
+COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual", noise=0.1)
 """The network of our own training: small enough for a laptop's processor."""
 
 NOISE_SIDE = 256
 """Pixels after which the noise repeats; wider than most holes."""
 
-NOISE_DEVIATION = 0.1
-"""Of the noise, in units of the picture: as rough as many textures."""
-
 
 @lru_cache
 def _noise_tile(device: torch.device) -> Tensor:
     draws = np.random.default_rng(0).standard_normal((1, 1, NOISE_SIDE, NOISE_SIDE))
-    return torch.from_numpy((NOISE_DEVIATION * draws).astype(np.float32)).to(device)
+    return torch.from_numpy(draws.astype(np.float32)).to(device)
 
 
-def noise_like(mask: Tensor) -> Tensor:
-    """White noise [1, 1, H, W] for a mask [B, 1, H, W]; always the same, so that a fill is, too.
-
-    Without it nothing tells one place in the middle of a large hole from the next: a convolutional generator then
-    draws the same thing everywhere, at the stride of its decoder (the reason for StyleGAN's noise inputs,
-    Karras et al. 2019, section 3.2).
-    """
+def fixed_noise(mask: Tensor) -> Tensor:
+    """White noise of unit deviation [1, 1, H, W] for a mask [B, 1, H, W]; always the same, so that a fill is, too."""
     height, width = mask.shape[-2:]
-    tile = _noise_tile(mask.device)
     # Rounded up by an addition: exported, a division of negative integers rounds towards zero.
     tall, wide = ((side + NOISE_SIDE - 1) // NOISE_SIDE for side in (height, width))
-    return tile.repeat(1, 1, tall, wide)[..., :height, :width]
+    return _noise_tile(mask.device).repeat(1, 1, tall, wide)[..., :height, :width]
 
 
-def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -> Tensor:
+def complete(
+    generator: Generator, image: Tensor, mask: Tensor, pyramid: bool, noise: Tensor | None = None
+) -> Tensor:
     """The generator's whole picture, before known pixels are put back.
 
     Args:
         image: FP32 [B, 3, H, W] in [0, 1].
         mask: FP32 [B, 1, H, W], 1 in the hole, 0 elsewhere.
-        pyramid: feed the pyramid fill, roughened by noise, and add the output to it unroughened; otherwise feed a
-            blanked hole.
+        pyramid: feed the pyramid fill and add the output to it; otherwise feed a blanked hole.
+        noise: FP32 [B or 1, 1, H, W] of unit deviation, for a generator that takes some; by default the served one.
 
     Returns:
         FP32 [B, 3, H, W], nominally in [0, 1].
@@ -57,8 +50,10 @@ def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -
     if not pyramid:
         return generator(torch.cat([image * (1.0 - mask), mask], dim=1))  # type: ignore[no-any-return]
     smooth = pyramid_fill(image, mask)
-    rough = smooth + noise_like(mask) * mask
-    return smooth + generator(torch.cat([rough, mask], dim=1))  # type: ignore[no-any-return]
+    shown = smooth
+    if generator.config.noise:
+        shown = smooth + generator.config.noise * mask * (fixed_noise(mask) if noise is None else noise)
+    return smooth + generator(torch.cat([shown, mask], dim=1))  # type: ignore[no-any-return]
 
 
 class LamaNetwork(nn.Module):

@@ -1,6 +1,6 @@
 """Train the compact LaMa: ``python -m nexus_export.training.lama --photos FOLDER --out FOLDER``.
 
-The first part of a run is reconstruction alone; then the patch discriminator and the spectral loss join.
+The first part of a run is reconstruction alone; then the patch discriminator, SSIM and the spectral loss join.
 Seeded, and resumable: the same command goes on from the state in --out. On a processor, start one
 single-threaded worker a core: ``torchrun --nproc-per-node 2 -m nexus_export.training.lama --threads 1 ...``.
 Writes to --out: state.pt, log.csv, sheet.jpg, lama_compact.safetensors (the moving average, ready for
@@ -41,12 +41,7 @@ from nexus_export.training.muon import Muon
 
 STEPS_A_LINE = 50
 REPORT_SECONDS = 60
-OPTIONS = (
-    "steps",
-    "minutes",
-    "batch",
-    "crop",
-    "seed",
+SHARES = (
     "adversarial_from",
     "adversarial_share",
     "matching_share",
@@ -54,7 +49,7 @@ OPTIONS = (
     "spectral_share",
     "learning_rate",
 )
-"""Fields of the schedule that the command line sets."""
+"""Fields of the schedule that the command line sets, besides a run's length, its sizes and its seed."""
 
 
 class Trainer:
@@ -143,8 +138,11 @@ class Trainer:
         drawn = self.step * self.workers.count + self.workers.rank
         image, mask = self.bank.batch(drawn, schedule.batch)
         self.generator.train(done < schedule.norms_until)
+        # Drawn anew at every step: always the same, it would be a map of the crop to learn by heart.
+        draw = torch.Generator().manual_seed(schedule.seed * 1_000_003 + drawn)
+        noise = torch.randn(mask.shape, generator=draw).to(self.device)
         with self._mixed_precision():
-            painted = complete(self.generator, image, mask, pyramid=True)
+            painted = complete(self.generator, image, mask, pyramid=True, noise=noise)
         leaf = painted.detach().requires_grad_()
         composite = image * (1.0 - mask) + leaf * mask
         losses = {"reconstruction": reconstruction(leaf, image, mask)}
@@ -210,7 +208,7 @@ def train(trainer: Trainer, save_minutes: float) -> None:
             sums[name] = sums[name] + value if name in sums else value
         counted += 1
         now = time.monotonic()
-        trainer.trained_seconds += now - last
+        trainer.trained_seconds = trainer.workers.agreed(trainer.trained_seconds + now - last)
         last = now
         if not trainer.workers.is_first:
             continue
@@ -253,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=Schedule.batch, help="crops a step of each worker")
     parser.add_argument("--crop", type=int, default=Schedule.crop, help="pixels, a multiple of 8")
     parser.add_argument("--bank", type=int, default=4000, help="crops cut before the first step")
-    for name in OPTIONS[OPTIONS.index("adversarial_from") :]:
+    for name in SHARES:
         default = getattr(Schedule, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help="see Schedule")
     parser.add_argument("--seed", type=int, default=0)
@@ -272,7 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     workers = Workers()
     device = torch.device(options.device)
-    schedule = Schedule(**{name: getattr(options, name) for name in OPTIONS})
+    schedule = Schedule(
+        **{name: getattr(options, name) for name in ("steps", "minutes", "batch", "crop", "seed", *SHARES)}
+    )
     bank = Bank(photos, schedule.seed, options.bank, schedule.crop, device)
     report = Report(shown, schedule.crop, device)
     trainer = Trainer(schedule, bank, report, options.out, device, workers, options.weights)

@@ -24,6 +24,14 @@ class Workers:
         """True in the one process that prints and saves."""
         return self.rank == 0
 
+    def agreed(self, value: float) -> float:
+        """The first worker's value. Clocks differ, and workers that part on what comes next would wait forever."""
+        if self.count == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
+
     def average_gradients(self, module: nn.Module) -> None:
         """Replace every worker's gradients of ``module`` by their mean over the workers."""
         if self.count == 1:

@@ -52,8 +52,14 @@ GROUND = ("grass", "sand", "water", "wood", "leaves", "stone", "snow")
 
 PREFIXES = ("", "", "", "a photo of ", "a picture of ", "photo of ")
 
-UNCONDITIONAL = ("", "", "blurry, low quality", "low quality", "blurry")
-"""Prompts that ask for nothing: what guidance moves away from, the pipelines' negative prompt among them."""
+NEGATIVE = ("blurry, low quality", "low quality", "blurry")
+"""Prompts that guidance moves away from, the pipelines' default among them; they go with everything, objects too."""
+
+UNCONDITIONAL = ("", *NEGATIVE)
+"""Prompts that ask for nothing. The empty one goes with plain photos alone: go on with the background."""
+
+EMPTY_SHARE = 0.7
+"""Of plain photos whose caption is the empty one; the others get a negative one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def draw_wish(rng: np.random.Generator) -> Wish:
     """A random picture with its caption: about two thirds objects, the rest scenes and plain photos."""
     kind = rng.random()
     if kind < 0.17:
-        return Wish(-1, -1, -1, -1, 0.0, _choose(rng, UNCONDITIONAL))
+        return Wish(-1, -1, -1, -1, 0.0, "" if rng.random() < EMPTY_SHARE else _choose(rng, NEGATIVE))
     if kind < 0.27:
         scene = int(rng.integers(len(SCENES)))
         phrase = _choose(rng, list(SCENES.values())[scene])
@@ -118,8 +124,8 @@ CAPTION_DROP = 0.1
 
 
 def _dropped(rng: np.random.Generator, caption: str) -> str:
-    """The caption, or now and then one that asks for nothing: classifier-free guidance (arXiv:2207.12598)."""
-    return _choose(rng, UNCONDITIONAL) if rng.random() < CAPTION_DROP else caption
+    """The caption, or now and then a negative one: classifier-free guidance (arXiv:2207.12598)."""
+    return _choose(rng, NEGATIVE) if rng.random() < CAPTION_DROP else caption
 
 
 def _choose(rng: np.random.Generator, options: tuple[str, ...]) -> str:
