@@ -51,6 +51,7 @@ bench: .venv/.tests .venv-export/.tests models ## measure on this machine and wr
 	@$(SERVE)/python -m benchmarks.content_filter
 	@$(EXPORT)/python -m benchmarks.quality
 	@$(EXPORT)/python -m benchmarks.precisions
+	@$(EXPORT)/python -m benchmarks.lama_quality
 	@$(EXPORT)/python -m benchmarks.fill_quality
 
 .PHONY: clean

@@ -1,34 +1,34 @@
 """How well the compact LaMa fills holes in photos it never saw, beside OpenCV's fills.
 
-    python benchmarks/lama_quality.py --photos FOLDER [--photos FOLDER ...]
+    python -m benchmarks.lama_quality
 
-FOLDER holds scikit-image's astronaut, coffee, chelsea and rocket and four photos of Debian's
-lomiri-wallpapers-16.04 (``HELD_OUT`` of the training). The network is the committed template and weights,
-run by onnxruntime. Three figures of the hole: PSNR and SSIM compare with the lost pixels; the spectrum error
+The photos are the eight of demo/photos, which training leaves out by name. The network is the committed template and
+weights, run by onnxruntime. Three figures of the hole: PSNR and SSIM compare with the lost pixels; the spectrum error
 compares how rough the fill is, at every scale, and forgives other pixels of the same texture
 (nexus_export.training.lama_spectrum.hole_spectrum_error). Writes results/lama_quality.json,
 results/lama_quality.md and results/lama_quality.jpg.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs.template import fill
 from nexus_export.training.lama_masks import boxes, outlines, strokes
-from nexus_export.training.lama_photos import HELD_OUT
 from nexus_export.training.lama_spectrum import hole_spectrum_error
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file
+
+from benchmarks.publish import RESULTS, publish
 
 Picture = NDArray[np.uint8]
 Fill = Callable[[Picture, Picture], Picture]
@@ -37,7 +37,7 @@ Fill = Callable[[Picture, Picture], Picture]
 Results = dict[str, dict[str, dict[str, float]]]
 """Fill, group of holes, and the name of a figure."""
 
-RESULTS = Path(__file__).parent / "results"
+PHOTOS = Path("demo/photos")
 EXPORT = Path(__file__).parents[1] / "export" / "nexus_export"
 LONGEST_SIDE = 512
 MASK_KINDS = {"free-form": strokes, "box": boxes, "object": outlines}
@@ -45,20 +45,27 @@ MASKS_OF_A_KIND = 4
 LARGEST_SHARE = 0.25
 OPENCV_RADIUS_PIXELS = 3
 TILE = 256
+OURS = "compact LaMa"
+LIMITS = {("spectrum error", "of the pyramid's"): 0.5}
+AIMS = {
+    **{
+        ("mean leads", f"{key} over {name}"): 0.0
+        for key in ("psnr_db", "ssim")
+        for name in ("Telea", "Navier-Stokes")
+    },
+    ("mean leads", "psnr_db over pyramid"): -0.5,
+}
 
 
-def read_photos(folders: Sequence[Path]) -> dict[str, Picture]:
-    """The held-out photos by name: long side 512, both sides cropped to multiples of 8."""
+def read_photos() -> dict[str, Picture]:
+    """The photos by name: long side 512, both sides cropped to multiples of 8."""
     photos = {}
-    for stem in HELD_OUT:
-        found = [path for folder in folders for path in folder.rglob(f"{stem}.*")]
-        if not found:
-            raise SystemExit(f"{stem} is in none of the folders; add its folder with --photos.")
-        picture = Image.open(found[0]).convert("RGB")
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        picture = Image.open(path).convert("RGB")
         scale = LONGEST_SIDE / max(picture.size)
         size = (round(picture.width * scale), round(picture.height * scale))
         pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-        photos[stem] = pixels[: size[1] // 8 * 8, : size[0] // 8 * 8].copy()
+        photos[path.stem] = pixels[: size[1] // 8 * 8, : size[0] // 8 * 8].copy()
     return photos
 
 
@@ -85,26 +92,13 @@ def compact_network() -> Fill:
 
 
 def pyramid(image: Picture, mask: Picture) -> Picture:
-    """The fill that the network starts from: nexus_export.lama.pyramid, in numpy and OpenCV."""
-    known = 1.0 - mask[..., None].astype(np.float32)
-    colours, knowns = [image * known], [known]
-    while max(colours[-1].shape[:2]) > 1:
-        share = _halve(knowns[-1])
-        colours.append(_halve(colours[-1]) / np.maximum(share, 0.25))
-        knowns.append(np.minimum(share * 4, 1))
-    filled = colours[-1]
-    for colour, known in zip(reversed(colours[:-1]), reversed(knowns[:-1]), strict=True):
-        double = (filled.shape[1] * 2, filled.shape[0] * 2)
-        coarse = cv2.resize(filled, double, interpolation=cv2.INTER_LINEAR)
-        filled = colour + (1 - known) * coarse[: colour.shape[0], : colour.shape[1]]
-    return filled.clip(0, 255).round().astype(np.uint8)
+    """The fill that the network starts from."""
+    filled = pyramid_fill(_tensor(image), torch.from_numpy(mask)[None, None].float())
+    return np.asarray((filled[0].permute(1, 2, 0) * 255).round().byte().numpy())
 
 
-def _halve(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    padded = np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)))
-    height, width = padded.shape[0] // 2, padded.shape[1] // 2
-    halved: NDArray[np.float32] = padded.reshape(height, 2, width, 2, -1).mean((1, 3))
-    return halved
+def _tensor(picture: Picture) -> torch.Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
 
 
 def opencv(image: Picture, mask: Picture, method: int) -> Picture:
@@ -145,8 +139,7 @@ def masked_ssim(filled: Picture, truth: Picture, mask: Picture) -> float:
 def spectrum_error(filled: Picture, truth: Picture, mask: Picture) -> float:
     """Error in dB of the log-power spectrum inside the hole; NaN where no patch of 16 pixels fits into it."""
     hole = torch.from_numpy(mask)[None, None].float()
-    painted, lost = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255.0 for x in (filled, truth))
-    return float(hole_spectrum_error(painted, lost, hole))
+    return float(hole_spectrum_error(_tensor(filled), _tensor(truth), hole))
 
 
 @dataclass(frozen=True)
@@ -233,24 +226,58 @@ def sheet(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Image.Ima
     return whole
 
 
-def main() -> None:
-    """Measure, print the table and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--photos", type=Path, action="append", required=True)
-    options = parser.parse_args()
-    photos = read_photos(options.photos)
-    fills = FILLS | {"compact LaMa": compact_network()}
-    results = measure(photos, fills)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "lama_quality.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "lama_quality.md").write_text(
+def leads(results: Results, photos: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The network's figures less those of the other fills: the mean, and its 95 % interval over the photos.
+
+    The interval is a bootstrap's: of a thousand draws of as many photos, with replacement (Efron 1979).
+    """
+    found = {}
+    stems = list(photos)
+    drawn = np.random.default_rng(0).integers(len(stems), size=(1000, len(stems)))
+    for name in FILLS:
+        for key in ("psnr_db", "ssim"):
+            apart = np.array([results[OURS][stem][key] - results[name][stem][key] for stem in stems])
+            low, high = np.percentile(apart[drawn].mean(1), [2.5, 97.5])
+            values = {"mean": apart.mean(), "low": low, "high": high, "photos ahead": (apart > 0).sum()}
+            found[f"{key} over {name}"] = {name: round(float(value), 4) for name, value in values.items()}
+    return found
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Markdown: every fill's figures, then how far the network leads."""
+    error = found["spectrum error"]["of the pyramid's"]
+    lines = [
         "Masked PSNR in dB / masked SSIM (higher is better) / error in dB of the log-power spectrum in the hole "
-        "(lower is better); written by benchmarks/lama_quality.py.\n\n" + table(results)
-    )
+        "(lower is better); written by benchmarks/lama_quality.py.",
+        "",
+        table(found["fills"]),
+        f"The network's spectrum error is {error:.2f} of the pyramid's. Its leads, with 95 % intervals over photos:",
+        "",
+        "| lead | mean | interval | photos ahead |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {row['mean']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | {row['photos ahead']:.0f} |"
+        for name, row in found["leads"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and publish."""
+    photos = read_photos()
+    fills = FILLS | {OURS: compact_network()}
+    results = measure(photos, fills)
+    errors = {name: results[name]["all"]["spectrum_error_db"] for name in (OURS, "pyramid")}
+    ahead = leads(results, photos)
+    found = {
+        "fills": results,
+        "leads": ahead,
+        "mean leads": {name: row["mean"] for name, row in ahead.items()},
+        "spectrum error": {"of the pyramid's": round(errors[OURS] / errors["pyramid"], 4)},
+    }
     sheet(photos, fills).save(RESULTS / "lama_quality.jpg", quality=88)
-    print(table(results))
+    publish("lama_quality", found, page(found), LIMITS, AIMS)
 
 
 if __name__ == "__main__":

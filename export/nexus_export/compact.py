@@ -168,7 +168,7 @@ def _sdxl(name: str) -> Recipe:
         (compact_checkpoint, template),
         path,
         widths=partial(compact_checkpoint.compact_widths, compact_checkpoint.FOLDER),
-        # Its autoencoder is narrow and does not overflow in FP16: its configuration's force_upcast is false.
+        # Its autoencoder is narrow: in FP16 nothing overflows (benchmarks/results/quality.md).
         fp32_ops=frozenset() if "_vae_" in name else None,
     )
 

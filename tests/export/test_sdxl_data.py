@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from nexus_export.errors import BuildError
 from nexus_export.training.lama_photos import DEMO_NAMES, HELD_OUT, load_photos
 from nexus_export.training.sdxl_captions import (
     COLOURS,
@@ -103,6 +104,8 @@ def test_captions_name_what_is_drawn() -> None:
         assert (material in stripped) == (material != "plain")
         if set(stripped) & set(COLOURS):
             assert not is_held_out(one.shape, one.colour, one.material)
+    # The empty prompt means going on with the background.
+    assert all(wish.shape < 0 and wish.scene < 0 for wish in wishes if wish.caption == "")
     asks_nothing = [wish for wish in wishes if wish.shape >= 0 and wish.caption in UNCONDITIONAL]
     # One in ten; three deviations of a binomial over some 1460 are 0.024.
     assert len(asks_nothing) / (len(asks_nothing) + len(named)) == pytest.approx(0.1, abs=0.024)
@@ -128,6 +131,8 @@ def test_held_out_photos_are_told_apart_by_name(tmp_path: Path) -> None:
         muted_photo(index).tobytes() for index in range(12)
     }
     assert len(held_out) == 12
+    with pytest.raises(BuildError, match=r"^None of the held-out photos was found"):
+        load_held_out([tmp_path / "nowhere"])
 
 
 def test_the_colour_judge_knows_its_colours() -> None:

@@ -197,7 +197,8 @@ def test_a_stopped_run_goes_on(
     assert stopped["step"] == 1
     broken = run("broken")
     log = (broken / "log.txt").read_text()
-    # Each stage ended once, and the autoencoder was not trained again.
+    # The autoencoder was stopped, ended, and was not trained again.
+    assert log.count("autoencoder done: 3 steps") == 1
     assert log.count("denoiser done: 3 steps") == 1
     assert torch.load(broken / "denoiser.pt", weights_only=True)["step"] == 3
     assert torch.load(broken / "autoencoder.pt", weights_only=True)["step"] == 3

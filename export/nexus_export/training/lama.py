@@ -35,10 +35,11 @@ from nexus_export.training.lama_photos import load_photos
 from nexus_export.training.lama_report import Report
 from nexus_export.training.lama_schedule import Schedule
 from nexus_export.training.lama_spectrum import spectral
-from nexus_export.training.lama_state import MovingAverage, load_state, save_state
 from nexus_export.training.lama_workers import Workers
 from nexus_export.training.muon import Muon
+from nexus_export.training.progress import MovingAverage, load, save
 
+STATE = "state.pt"
 STEPS_A_LINE = 50
 REPORT_SECONDS = 60
 SHARES = (
@@ -92,13 +93,13 @@ class Trainer:
         self.balance = GradientBalance()
         self.step = 0
         self.trained_seconds = 0.0
-        state = load_state(out, device)
+        state = load(out / STATE, device)
         if state is not None:
             self.generator.load_state_dict(state["generator"])
             self.discriminator.load_state_dict(state["discriminator"])
             self.generator_optimiser.load_state_dict(state["generator_optimiser"])
             self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
-            self.average.state = state["average"]
+            self.average.module.load_state_dict(state["average"])
             self.balance.norms = state["gradient_norms"]
             self.step, self.trained_seconds = state["step"], state["trained_seconds"]
 
@@ -107,28 +108,22 @@ class Trainer:
         """Share of the run that lies behind."""
         return self.schedule.done(self.step, self.trained_seconds)
 
-    def averaged(self) -> Generator:
-        """The moving average as a network, on the training device, in eval mode."""
-        generator = Generator(COMPACT_CONFIG)
-        generator.load_state_dict(self.average.state)
-        return generator.to(self.device).eval()
-
     def save(self) -> None:
         """Write the state, the exportable weights and a sheet of samples."""
-        save_state(
-            self.out,
+        save(
+            self.out / STATE,
             {
                 "generator": self.generator.state_dict(),
                 "discriminator": self.discriminator.state_dict(),
                 "generator_optimiser": self.generator_optimiser.state_dict(),
                 "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
-                "average": self.average.state,
+                "average": self.average.module.state_dict(),
                 "gradient_norms": self.balance.norms,
                 "step": self.step,
                 "trained_seconds": self.trained_seconds,
             },
         )
-        averaged = self.averaged()
+        averaged = self.average.module
         write_compact(averaged, self.out / "lama_compact.safetensors")
         self.report.write_sheet(self.report.fill(averaged), self.out / "sheet.jpg")
 
@@ -151,7 +146,7 @@ class Trainer:
         weight = schedule.adversarial(done)
         if weight > 0.0:
             if "adversarial" not in self.balance.norms:
-                write_compact(self.averaged(), self.out / "lama_reconstruction.safetensors")
+                write_compact(self.average.module, self.out / "lama_reconstruction.safetensors")
             told["discriminator"] = self._discriminator_step(image, composite.detach(), mask)
             self.discriminator.requires_grad_(False)
             with self._mixed_precision():
@@ -175,7 +170,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         rate = schedule.rate(self.step, done)
         self.generator_optimiser.step(rate, rate / 2)
-        self.average.update(self.generator, self.step)
+        self.average.update(self.step)
         self.step += 1
         return told | {name: loss.detach() for name, loss in losses.items()}
 
@@ -221,7 +216,7 @@ def train(trainer: Trainer, save_minutes: float) -> None:
             print(f"step {trainer.step} ({trainer.done:.1%})  {line}  {pace:.2f} steps/s", flush=True)
             sums, counted = {}, 0
         if now - reported > REPORT_SECONDS or trainer.done >= 1.0:
-            print(trainer.report.figures(trainer.report.fill(trainer.averaged())), flush=True)
+            print(trainer.report.figures(trainer.report.fill(trainer.average.module)), flush=True)
             reported = now
         if now - saved > save_minutes * 60 or trainer.done >= 1.0:
             trainer.save()

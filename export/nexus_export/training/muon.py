@@ -36,7 +36,8 @@ class Muon:
     def __init__(self, module: nn.Module, outer: tuple[str, ...], weight_decay: float = 0.0) -> None:
         """``outer`` are parts of names of the layers that AdamW takes.
 
-        Kernels are taken as matrices [outputs, inputs * height * width].
+        Kernels are taken as matrices [outputs, inputs * height * width]; a transposed convolution's as the matrix of
+        its adjoint, [inputs, outputs * height * width].
         """
         self.weight_decay = weight_decay
         self.inner: list[nn.Parameter] = []

@@ -5,15 +5,12 @@ minutes, or steps. Seeded, and resumable: the same command goes on from the stat
 autoencoder.pt, denoiser.pt, samples/*.jpg and, at every save of the last stage, checkpoint/: the moving averages in
 FP16, in diffusers' format.
 
-A run needs free photos and CLIP's published vocabulary. The weights of this package took 95 minutes of two processor
-cores with BF16 (AMX); their card in MODELS.md tells how. Of networks three times
-as costly, on an H100:
-
-- autoencoder, batch 16: 9 to 10 steps/s; 24 dB on held-out photos after 1,719 steps of AdamW.
-- text encoders and UNet, batch 256, --compile: 4 to 6 steps/s.
+A run needs free photos, some of them held out (`lama_photos.HELD_OUT`) to show what it comes to, and CLIP's published
+vocabulary. How the weights of this package were trained, their card in MODELS.md tells.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +20,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from nexus_export.errors import BuildError
 from nexus_export.training.lama_photos import load_photos
 from nexus_export.training.sdxl_autoencoder import round_trip, train_autoencoder
 from nexus_export.training.sdxl_denoiser import train_denoiser
@@ -37,7 +35,11 @@ TEXT_STEPS = 400
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Both stages, as the command line says."""
+    """All three stages, as the command line says.
+
+    Raises:
+        BuildError: there is no photo to train on, or none held out to show.
+    """
     out: Path = arguments.out
     (out / "samples").mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -145,7 +147,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps of each stage, instead of minutes")
     parser.add_argument("--batch-vae", type=int, default=16)
     parser.add_argument("--batch-unet", type=int, default=32)
-    parser.add_argument("--fresh", type=float, default=4, help="new examples a step of the second stage")
+    parser.add_argument("--fresh", type=float, default=4, help="new examples a step of the UNet")
     parser.add_argument("--pool", type=int, default=16384, help="examples kept as latents")
     parser.add_argument("--rate-vae", type=float, default=4e-3)
     parser.add_argument("--rate-unet", type=float, default=3e-3)
@@ -156,4 +158,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    train(parse())
+    try:
+        train(parse())
+    except BuildError as error:
+        sys.exit(str(error))

@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from nexus_export.training.muon import Muon
+from nexus_export.training.progress import Budget, MovingAverage, learning_rate, load, save
 from nexus_export.training.sdxl_data import make_pictures
 from nexus_export.training.sdxl_networks import latents
 from nexus_export.training.sdxl_photos import SIDE, PhotoCrops
-from nexus_export.training.sdxl_progress import Budget, MovingAverage, learning_rate, load, save
 
 KL_WEIGHT = 3e-3
 """Keeps latents small and lets the encoder add some noise: smoother to diffuse."""
@@ -72,10 +72,14 @@ def train_autoencoder(
         average.module.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, budget = state["step"], Budget(minutes, steps, state["seconds"])
-    pictures = Crops(photos, seed)
+        average.module.register_to_config(scaling_factor=state["scaling_factor"])
     finished: AutoencoderKL = average.module
+    if budget.fraction(step) >= 1.0:
+        return finished
+    pictures = Crops(photos, seed)
 
     def keep() -> None:
+        finished.register_to_config(scaling_factor=measure_scale(finished, pictures, batch))
         save(
             path,
             {
@@ -84,9 +88,9 @@ def train_autoencoder(
                 "optimiser": optimiser.state_dict(),
                 "step": step,
                 "seconds": budget.spent_seconds,
+                "scaling_factor": finished.config.scaling_factor,
             },
         )
-        finished.register_to_config(scaling_factor=measure_scale(finished, pictures, batch))
         show(finished)
 
     saved = budget.spent_seconds
@@ -153,7 +157,7 @@ class Crops:
         """[n, 3, side, side] in 0..1, as many pixels as ``batch`` of the smallest crops."""
         rng = np.random.default_rng((self.seed, step, 1))
         count = max(1, batch * SIDES[0.0] ** 2 // side**2)
-        plain = round(count * PHOTO_SHARE)
+        plain = int(rng.binomial(count, PHOTO_SHARE))
         cut = []
         for index in rng.integers(DRAWN, size=count - plain):
             top, left = rng.integers(SIDE - side + 1, size=2)

@@ -76,7 +76,7 @@ def make_cases(
         half = float(rng.uniform(50, 92))
         halves = (half, half * float(rng.uniform(0.9, 1.1)))
         x, y = rng.uniform(half, SIDE - half, 2)
-        mask, core = mask_about(float(x), float(y), halves, bool(index % 2))
+        mask, core = mask_about(float(x), float(y), halves, bool(rng.random() < 0.5))
         prompt = f"{article} {' '.join(words)}"
         cases.append(Case(words[-1], list(COLOURS)[colour], prompt, images[index], mask.to(device), core))
     return cases

@@ -10,7 +10,7 @@ from nexus_export.training.sdxl_data import place
 from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_photos import PhotoCrops
 
-SIDE = 64
+CUT_SIDE = 64
 """Side of what the classifier sees: the mask's bounding square, shrunk."""
 
 RENDERS, STEPS, BATCH = 4096, 700, 64
@@ -42,7 +42,7 @@ def cut_out(images: Tensor, masks: Tensor) -> Tensor:
     theta = torch.zeros((len(images), 2, 3), device=device)
     theta[:, 0, 0], theta[:, 1, 1] = side / width, side / height
     theta[:, 0, 2], theta[:, 1, 2] = (left + right + 1) / width - 1, (top + bottom + 1) / height - 1
-    grid = F.affine_grid(theta, [len(images), 3, 2 * SIDE, 2 * SIDE], align_corners=False)
+    grid = F.affine_grid(theta, [len(images), 3, 2 * CUT_SIDE, 2 * CUT_SIDE], align_corners=False)
     cut = F.grid_sample(images, grid, align_corners=False, padding_mode="border")
     return F.avg_pool2d(cut, 2)
 

@@ -14,19 +14,25 @@ Float = NDArray[np.float64]
 CHANGED = 0.08
 """Difference to the background's estimate, 0..1, from which a pixel counts as the object."""
 
+LEAST_CHANGED = 0.3
+"""Of the looked-at pixels: where fewer differ from the background, nothing was painted."""
+
+LEAST_OWN = 0.25
+"""Of the object's pixels that have the asked name itself, before its shades count: black and white are not grey."""
+
 LOW_CHROMA = 0.11
 """Below this max - min of RGB a pixel is a grey."""
 
 
 def object_colours(painted: Float, known: Float, inside: NDArray[np.bool_]) -> dict[str, float]:
-    """Shares of colour names among the object's pixels; empty where nothing was painted.
+    """Shares of colour names among the object's pixels; empty where (nearly) nothing was painted.
 
     ``painted`` and ``known`` are [H, W, 3] in 0..1: the fill, and an estimate of the background without the
     object. The object is where they differ; its colour is judged by hue, so that shading does not count.
     """
     difference = np.abs(painted - known).max(-1)
     pixels = painted[inside & (difference > CHANGED)]
-    if len(pixels) == 0:
+    if len(pixels) < LEAST_CHANGED * inside.sum():
         return {}
     names = name_colours(pixels)
     found, counts = np.unique(names, return_counts=True)
@@ -78,11 +84,9 @@ NEIGHBOURS = {
 
 def shows(asked: str, shares: dict[str, float]) -> bool:
     """Whether the asked colour is the most frequent one, its shades counted with it."""
-    if not shares:
+    if shares.get(asked, 0.0) < LEAST_OWN:
         return False
     shades = {asked, *NEIGHBOURS.get(asked, ())}
-    if asked not in shares and asked in NEIGHBOURS:
-        return False
     own = sum(share for name, share in shares.items() if name in shades)
     others = max((share for name, share in shares.items() if name not in shades), default=0.0)
     return own > others

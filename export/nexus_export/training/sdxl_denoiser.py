@@ -9,17 +9,18 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nexus_export.training.muon import Muon
+from nexus_export.training.progress import Budget, MovingAverage, learning_rate, load, save
 from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_networks import SCHEDULER, Networks, encode_text, time_ids
 from nexus_export.training.sdxl_photos import SIDE
 from nexus_export.training.sdxl_pool import Examples, Pool
-from nexus_export.training.sdxl_progress import Budget, MovingAverage, learning_rate, load, save
 
 OUTSIDE_WEIGHT = 0.25
 """Of the loss outside the mask: what stands there is given to the network, and pasted over after sampling."""
 
 SNR_LIMIT = 5.0
-"""Min-SNR weighting (arXiv:2303.09556): nearly clean examples would dominate an epsilon loss's gradients."""
+"""Min-SNR weighting (arXiv:2303.09556): nearly clean examples would dominate an epsilon loss's gradients. It meets
+the weight below at an SNR of 25."""
 
 NOISY_LIMIT = 6.0
 """Most weight of noisy examples. There colour and shape are decided, yet the noise hides what the network gets wrong

@@ -107,7 +107,7 @@ def build_vae() -> AutoencoderKL:
         norm_num_groups=NORM_GROUPS,
         latent_channels=4,
         sample_size=SIDE,
-        # Narrow enough for half precision; the published autoencoder is not, and says so here.
+        # The published autoencoder overflows in half precision and says so here; one so narrow does not.
         force_upcast=False,
     )
 
@@ -127,7 +127,7 @@ def latents(vae: nn.Module, images: Tensor) -> Tensor:
 
 
 SHARD_SIZE = "15MB"
-"""Most of one file of weights: hosts of repositories refuse large ones."""
+"""Most of one file of weights: Git keeps every version of each whole."""
 
 
 def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nexus_export.errors import BuildError
 from nexus_export.training.lama_photos import DEMO_NAMES, HELD_OUT, SUFFIXES, Photo
 from nexus_export.training.sdxl_device import sent
 
@@ -19,7 +20,11 @@ TILE = 1024
 
 
 def load_held_out(folders: Sequence[Path]) -> list[Photo]:
-    """The photos under ``folders`` that are never trained on, for sample sheets and figures; each name once."""
+    """The photos under ``folders`` that are never trained on, for sample sheets and figures; each name once.
+
+    Raises:
+        BuildError: there is none.
+    """
     paths = sorted(
         path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
     )
@@ -28,6 +33,8 @@ def load_held_out(folders: Sequence[Path]) -> list[Photo]:
         pixels = cv2.imread(str(path)) if path.stem in HELD_OUT + DEMO_NAMES else None
         if pixels is not None:
             photos[path.stem] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    if not photos:
+        raise BuildError(f"None of the held-out photos was found to test on ({', '.join(DEMO_NAMES)}, ...).")
     return list(photos.values())
 
 
@@ -47,7 +54,8 @@ class PhotoCrops:
         """[count, 3, size, size] in 0..1: random tile, place, scale (quarter to native), mirrored, recoloured."""
         tile = rng.integers(self.tiles, size=count)
         shrink = np.exp(rng.uniform(0, np.log(TILE / SIDE), count))
-        level = np.clip(np.round(np.log2(shrink)), 0, 2).astype(int)
+        # The next larger level: magnified, crops would be softer than any photo that is served.
+        level = np.clip(np.floor(np.log2(shrink)), 0, 2).astype(int)
         side = np.asarray(self.sides)[level]
         window = np.minimum(size * shrink / TILE * side, side - 1)
         start = rng.random((2, count)) * (side - 1 - window)

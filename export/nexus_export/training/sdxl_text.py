@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nexus_export.training.muon import Muon
+from nexus_export.training.progress import learning_rate
 from nexus_export.training.sdxl_captions import (
     COLOURS,
     MATERIALS,
@@ -23,7 +24,6 @@ from nexus_export.training.sdxl_captions import (
 )
 from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_networks import TEXT_WIDTHS, Networks, encode_text
-from nexus_export.training.sdxl_progress import learning_rate
 from nexus_export.training.sdxl_tokenizer import END, Vocabulary
 
 QUESTIONS = (len(SHAPES), len(COLOURS), len(MATERIALS), len(SCENES))
@@ -35,16 +35,13 @@ REPORT_EVERY = 100
 
 def answers(wish: Wish) -> tuple[int, ...]:
     """What the caption says of shape, colour, material and scene; the questions' length where it says nothing."""
-    words = wish.caption.split()
     silent = wish.caption in UNCONDITIONAL
     scene_texts = list(SCENES.values())[wish.scene] if wish.scene >= 0 else ()
-    scene = wish.scene if any(text in wish.caption for text in scene_texts) else -1
-    said = (
-        wish.shape,
-        wish.colour if wish.shape >= 0 and list(COLOURS)[wish.colour] in words else -1,
-        wish.material,
-        scene,
-    )
+    scene = wish.scene if wish.caption.endswith(scene_texts) else -1
+    # The colour stands before the object; "on green grass" says nothing of it.
+    words = wish.caption.partition(" on ")[0].partition(" in front of ")[0].split()
+    colour = wish.colour if wish.shape >= 0 and list(COLOURS)[wish.colour] in words else -1
+    said = (wish.shape, colour, wish.material, scene)
     return tuple(
         count if silent or value < 0 else value for count, value in zip(QUESTIONS, said, strict=True)
     )

@@ -1,4 +1,4 @@
-"""How far a stage of training is, in minutes or steps; its learning rate, saved state and moving average."""
+"""What every training keeps: how far it is, its learning rate, its saved state and a moving average."""
 
 import copy
 import math
@@ -38,20 +38,24 @@ def learning_rate(peak: float, step: int, fraction: float) -> float:
 
 
 class MovingAverage:
-    """A copy of a module that follows its weights slowly; what is sampled from and saved."""
+    """A copy of a module, in eval mode, that follows its weights and norms slowly; what is sampled from and saved."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
         # Taken here: compiling a module wraps it, its parameters stay the same objects.
-        self._averages: list[Tensor] = list(self.module.parameters())
-        self._weights: list[Tensor] = list(module.parameters())
+        self._averages, self._weights = _floating(self.module), _floating(module)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take one step's weights in; early steps count for more, so that the start is forgotten."""
         share = 1.0 - min(self.decay, (1 + step) / (20 + step))
+        # One kernel for all tensors: one each would take as long as the step itself on a GPU.
         torch._foreach_lerp_(self._averages, self._weights, share)
+
+
+def _floating(module: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
