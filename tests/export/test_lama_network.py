@@ -1,5 +1,7 @@
 """The exported LaMa: its contract, and its parity with the torch.fft network."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -17,7 +19,7 @@ from nexus_export.onnx_graphs.template import fill, weight_shapes
 from numpy.typing import NDArray
 from onnx import helper
 
-SMALL = {"width": 8, "blocks": 2}
+SMALL: dict[str, Any] = {"width": 8, "blocks": 2}
 SIZES = [(64, 64), (40, 96), (128, 72), (256, 200), (72, 264), (264, 520)]
 
 

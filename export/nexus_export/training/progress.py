@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +37,14 @@ def learning_rate(peak: float, step: int, fraction: float) -> float:
     return peak * falling * min(1.0, (step + 1) / WARMUP_STEPS)
 
 
-class MovingAverage:
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class MovingAverage(Generic[AnyModule]):
     """A copy of a module, in eval mode, that follows its weights and norms slowly; what is sampled from and saved."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: AnyModule, decay: float) -> None:
+        self.module: AnyModule = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
         # Taken here: compiling a module wraps it, its parameters stay the same objects.
         self._averages, self._weights = _floating(self.module), _floating(module)

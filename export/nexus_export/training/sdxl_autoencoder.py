@@ -73,7 +73,7 @@ def train_autoencoder(
         optimiser.load_state_dict(state["optimiser"])
         step, budget = state["step"], Budget(minutes, steps, state["seconds"])
         average.module.register_to_config(scaling_factor=state["scaling_factor"])
-    finished: AutoencoderKL = average.module
+    finished = average.module
     if budget.fraction(step) >= 1.0:
         return finished
     pictures = Crops(photos, seed)
