@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export.compact import FACTS
+from nexus_export.diffusion import compact_checkpoint
 from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.diffusion.facts import tier_facts
 from nexus_export.diffusion.template import export_default
@@ -52,6 +53,11 @@ def test_the_same_facts(tier: str, default_checkpoint: Callable[[str], Path]) ->
     )
     # Colours of 256 levels, from convolutions that sum in another order on another machine.
     assert np.abs(np.array(facts["latent_rgb"]) - expected.latent_rgb).max() <= 0.1
+
+
+def test_the_compact_weights_are_small() -> None:
+    # What the repository allows itself for all four networks.
+    assert sum(path.stat().st_size for path in compact_checkpoint.FOLDER.rglob("*.safetensors")) <= 60e6
 
 
 def test_templates_are_small() -> None:

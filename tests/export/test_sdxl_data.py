@@ -94,7 +94,7 @@ def test_captions_name_what_is_drawn() -> None:
     rng = np.random.default_rng(3)
     wishes = [draw_wish(rng) for _ in range(2000)]
     named = [wish for wish in wishes if wish.shape >= 0 and wish.caption not in UNCONDITIONAL]
-    assert len(named) > 1000
+    assert len(named) > 900
     for one in named:
         words = one.caption.split()
         assert set(words) & set(list(SHAPES.values())[one.shape])
@@ -107,8 +107,8 @@ def test_captions_name_what_is_drawn() -> None:
     # The empty prompt means going on with the background.
     assert all(wish.shape < 0 and wish.scene < 0 for wish in wishes if wish.caption == "")
     asks_nothing = [wish for wish in wishes if wish.shape >= 0 and wish.caption in UNCONDITIONAL]
-    # One in ten; three deviations of a binomial over some 1460 are 0.024.
-    assert len(asks_nothing) / (len(asks_nothing) + len(named)) == pytest.approx(0.1, abs=0.024)
+    # One in ten; three deviations of a binomial over some 1100 are 0.027.
+    assert len(asks_nothing) / (len(asks_nothing) + len(named)) == pytest.approx(0.1, abs=0.027)
 
 
 def test_a_batch_depends_on_seed_and_step_alone(photos: PhotoCrops) -> None:

@@ -58,6 +58,9 @@ NEGATIVE = ("blurry, low quality", "low quality", "blurry")
 UNCONDITIONAL = ("", *NEGATIVE)
 """Prompts that ask for nothing. The empty one goes with plain photos alone: go on with the background."""
 
+PLAIN_SHARE, SCENE_SHARE = 0.35, 0.1
+"""Of the training pictures; the others show an object."""
+
 EMPTY_SHARE = 0.7
 """Of plain photos whose caption is the empty one; the others get a negative one."""
 
@@ -76,11 +79,11 @@ class Wish:
 
 
 def draw_wish(rng: np.random.Generator) -> Wish:
-    """A random picture with its caption: about two thirds objects, the rest scenes and plain photos."""
+    """A random picture with its caption: an object, a scene or a plain photo."""
     kind = rng.random()
-    if kind < 0.17:
+    if kind < PLAIN_SHARE:
         return Wish(-1, -1, -1, -1, 0.0, "" if rng.random() < EMPTY_SHARE else _choose(rng, NEGATIVE))
-    if kind < 0.27:
+    if kind < PLAIN_SHARE + SCENE_SHARE:
         scene = int(rng.integers(len(SCENES)))
         phrase = _choose(rng, list(SCENES.values())[scene])
         return Wish(-1, -1, -1, scene, 0.0, _dropped(rng, _choose(rng, PREFIXES) + phrase))
