@@ -212,7 +212,7 @@ def measure(settings: Settings) -> dict[str, Any]:
             ),
             "shapes it sees where nothing was asked": float(np.mean(told(empty)[1])),
         },
-        "guidance 1 against 7.5, mean difference of 255": float(np.mean(apart)),
+        "guidance 1 against 7.5": {"mean difference inside the mask, of 255": float(np.mean(apart))},
         "empty prompt, SSIM with the original": {
             "fill": continued,
             "mean colour": mean_colour,
@@ -264,20 +264,16 @@ def page(found: Mapping[str, Any]) -> str:
         f"Guidance and the empty prompt: the first {AGAIN} cases. Crops are of photos brought to a longer side of "
         f"{WORKING_SIDE}. Written by benchmarks/fill_quality.py; fill_quality.jpg shows the first {SHOWN}.",
         "",
-        "| figure | value |",
-        "|---|---|",
     ]
-    for name, value in found.items():
-        if name in ("settings", "machine"):
+    shares = ("fills", "judges", "by colour", "by shape")
+    for section, figures in found.items():
+        if section in ("settings", "machine"):
             continue
-        if isinstance(value, Mapping):
-            parts = [
-                f"{key} {part:.3g}" if part > 1.5 else f"{key} {part:.3f}" for key, part in value.items()
-            ]
-            lines.append(f"| {name} | {'; '.join(parts)} |")
-        else:
-            lines.append(f"| {name} | {value:.1f} |")
-    return "\n".join(lines) + "\n"
+        lines += [f"| {section} | |", "|---|---|"]
+        for name, value in figures.items():
+            lines.append(f"| {name} | {f'{value:.1%}' if section in shares else f'{value:.3g}'} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main() -> None:

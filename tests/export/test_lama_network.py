@@ -49,7 +49,7 @@ def example(height: int, width: int, batch: int = 1) -> tuple[NDArray[np.uint8],
 @pytest.fixture(scope="module", params=[True, False], ids=["pyramid", "published"])
 def network(request: pytest.FixtureRequest) -> LamaNetwork:
     config = (
-        GeneratorConfig(**SMALL, output="residual", noise=0.1) if request.param else GeneratorConfig(**SMALL)
+        GeneratorConfig(**SMALL, output="residual", octaves=3) if request.param else GeneratorConfig(**SMALL)
     )
     return LamaNetwork(seeded_generator(config), pyramid=request.param)
 
@@ -128,25 +128,29 @@ def test_empty_and_full_masks(exported: onnxruntime.InferenceSession, value: int
     assert np.array_equal(filled, image) == (value == 0)
 
 
-def test_noise_tells_places_of_a_hole_apart() -> None:
-    """White, and the same whatever the picture's size; a network that takes some paints otherwise without."""
-    noise = fixed_noise(torch.zeros(2, 1, 300, 520))
-    assert noise.shape == (1, 1, 300, 520)
-    assert noise.std().item() == pytest.approx(1, rel=0.02)
-    assert torch.equal(noise[..., :64, :96], fixed_noise(torch.zeros(1, 1, 64, 96)))
+def test_noise_is_the_same_whatever_the_size_and_each_octave_is_its_own() -> None:
+    noise = fixed_noise(4, torch.zeros(2, 1, 300, 520))
+    assert noise.shape == (1, 4, 300, 520)
+    assert torch.equal(noise[..., :64, :96], fixed_noise(4, torch.zeros(1, 1, 64, 96)))
     assert torch.equal(noise[..., NOISE_SIDE:], noise[..., : 520 - NOISE_SIDE])
-    neighbours = (noise[..., 8:] * noise[..., :-8]).mean() / noise.square().mean()
-    # The deviation of a correlation of the tile's 65 thousand numbers is 0.004.
-    assert abs(neighbours.item()) < 0.012
-    generator = seeded_generator(GeneratorConfig(**SMALL, output="residual", noise=0.1))
-    image, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
-    mask[..., 8:56, 8:56] = 1
+    power = torch.fft.fft2(noise[0, :, :NOISE_SIDE, :NOISE_SIDE]).abs().square()
+    frequency = torch.fft.fftfreq(NOISE_SIDE)
+    radius = torch.hypot(frequency[:, None], frequency)
+    for octave in range(4):
+        band = (radius <= 0.5 / 2**octave + 1e-6) & (radius >= 0.5 / 2 ** (octave + 1) - 1e-6)
+        outside = ~band & (radius < 0.5) if octave == 0 else ~band  # the corners go with the finest
+        assert power[octave][outside].sum() < 1e-6 * power[octave].sum()
+        assert noise[0, octave, :NOISE_SIDE, :NOISE_SIDE].std().item() == pytest.approx(1, rel=1e-3)
+
+
+def test_loudness_shapes_the_noise() -> None:
+    generator = seeded_generator(GeneratorConfig(**SMALL, output="residual", octaves=2))
+    image, mask = torch.full((1, 3, 64, 64), 0.5), torch.ones(1, 1, 64, 64)
     with torch.no_grad():
-        rough, plain = (
-            complete(generator, image, mask, True, noise) for noise in (None, torch.zeros_like(mask))
-        )
-    # Random weights pass little of it on; rounding is a hundred times less.
-    assert (rough - plain).abs().max() > 1e-5
+        plain = complete(generator, image, mask, True, torch.zeros(1, 2, 64, 64))
+        finest = complete(generator, image, mask, True, torch.tensor([1.0, 0.0])[None, :, None, None])
+        loudness = generator(torch.cat([torch.full_like(image, 0.5), mask], 1))[:, 3:4]
+    torch.testing.assert_close(finest - plain, loudness.expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
 
 
 def test_export_leaves_the_network_as_it_was(network: LamaNetwork) -> None:
