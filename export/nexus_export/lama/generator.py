@@ -28,10 +28,6 @@ class GeneratorConfig:
     max_width: int = 1024
     output: Literal["sigmoid", "residual"] = "sigmoid"
     """"sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in."""
-    octaves: int = 0
-    """Of noise whose loudness at every pixel a "residual" generator gives beside its correction. Without any, nothing
-    tells one place in the middle of a large hole from the next, and a convolutional generator draws texture as dots
-    at the stride of its decoder (why StyleGAN takes noise: Karras et al. 2019, section 3.2)."""
 
     def channels(self, level: int) -> int:
         """Channels after ``level`` downsamplings."""
@@ -210,7 +206,7 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.width, OUT_CHANNELS + config.octaves, 7)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.width, OUT_CHANNELS, 7)]
         self.model = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -221,7 +217,7 @@ class Generator(nn.Module):
                 2 ** downsamplings, and at least twice that (reflection needs two rows).
 
         Returns:
-            FP32 [B, 3 + octaves, H, W]: see ``GeneratorConfig.output`` and ``octaves``.
+            FP32 [B, 3, H, W]: see ``GeneratorConfig.output``.
         """
         first_block = 2 + self.config.downsamplings
         decoder = first_block + self.config.blocks + 1

@@ -1,53 +1,26 @@
 """LaMa as a network: UINT8 image and mask in, UINT8 image out, and its export to ONNX."""
 
 import copy
-from functools import lru_cache
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from nexus_export.lama.generator import OUT_CHANNELS, Generator, GeneratorConfig
+from nexus_export.lama.generator import Generator, GeneratorConfig
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs import torchscript
 
-COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual", octaves=4)
+COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
 """The network of our own training: small enough for a laptop's processor."""
 
-NOISE_SIDE = 256
-"""Pixels after which the noise repeats; wider than most holes."""
 
-
-@lru_cache
-def _noise_tile(octaves: int, device: torch.device) -> Tensor:
-    """[1, octaves, NOISE_SIDE, NOISE_SIDE]: white noise in bands an octave wide, the finest first; unit deviation."""
-    spectrum = np.fft.fft2(np.random.default_rng(0).standard_normal((octaves, NOISE_SIDE, NOISE_SIDE)))
-    frequency = np.fft.fftfreq(NOISE_SIDE)
-    band = np.floor(-np.log2(np.maximum(np.hypot(frequency[:, None], frequency), 1e-9) / 0.5)).clip(0)
-    bands = np.fft.ifft2(spectrum * (band == np.arange(octaves)[:, None, None])).real
-    bands /= bands.std((1, 2), keepdims=True)
-    return torch.from_numpy(bands[None].astype(np.float32)).to(device)
-
-
-def fixed_noise(octaves: int, mask: Tensor) -> Tensor:
-    """Noise [1, octaves, H, W] for a mask [B, 1, H, W]; always the same, so that a fill is, too."""
-    height, width = mask.shape[-2:]
-    # Rounded up by an addition: exported, a division of negative integers rounds towards zero.
-    tall, wide = ((side + NOISE_SIDE - 1) // NOISE_SIDE for side in (height, width))
-    return _noise_tile(octaves, mask.device).repeat(1, 1, tall, wide)[..., :height, :width]
-
-
-def complete(
-    generator: Generator, image: Tensor, mask: Tensor, pyramid: bool, noise: Tensor | None = None
-) -> Tensor:
+def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -> Tensor:
     """The generator's whole picture, before known pixels are put back.
 
     Args:
         image: FP32 [B, 3, H, W] in [0, 1].
         mask: FP32 [B, 1, H, W], 1 in the hole, 0 elsewhere.
         pyramid: feed the pyramid fill and add the output to it; otherwise feed a blanked hole.
-        noise: FP32 [B or 1, octaves, H, W], for a generator that shapes some; by default the served one.
 
     Returns:
         FP32 [B, 3, H, W], nominally in [0, 1].
@@ -55,14 +28,7 @@ def complete(
     if not pyramid:
         return generator(torch.cat([image * (1.0 - mask), mask], dim=1))  # type: ignore[no-any-return]
     smooth = pyramid_fill(image, mask)
-    correction = generator(torch.cat([smooth, mask], dim=1))
-    painted: Tensor = smooth + correction[:, :OUT_CHANNELS]
-    if octaves := generator.config.octaves:
-        loudness = correction[:, OUT_CHANNELS:]
-        painted = painted + (loudness * (fixed_noise(octaves, mask) if noise is None else noise)).sum(
-            1, keepdim=True
-        )
-    return painted
+    return smooth + generator(torch.cat([smooth, mask], dim=1))  # type: ignore[no-any-return]
 
 
 class LamaNetwork(nn.Module):

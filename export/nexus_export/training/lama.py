@@ -13,14 +13,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nexus_export.errors import BuildError
 from nexus_export.lama.checkpoint import read_compact, write_compact
-from nexus_export.lama.generator import OUT_CHANNELS, RESIDUAL_SCALE, Generator
-from nexus_export.lama.network import COMPACT_CONFIG, NOISE_SIDE, complete, fixed_noise
+from nexus_export.lama.generator import Generator
+from nexus_export.lama.network import COMPACT_CONFIG, complete
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
 from nexus_export.training.lama_losses import (
@@ -42,8 +41,6 @@ from nexus_export.training.progress import MovingAverage, load, save
 
 STATE = "state.pt"
 STEPS_A_LINE = 50
-FIRST_LOUDNESS = 0.02
-"""Of each octave of noise, in units of the picture: at none, a loss of power has no gradient."""
 REPORT_SECONDS = 60
 SHARES = (
     "adversarial_from",
@@ -85,12 +82,8 @@ class Trainer:
         # A zero last layer starts training at the pyramid fill itself.
         torch.nn.init.zeros_(self.generator.model[-1].weight)
         torch.nn.init.zeros_(self.generator.model[-1].bias)
-        self.generator.model[-1].bias.data[OUT_CHANNELS:] = FIRST_LOUDNESS / RESIDUAL_SCALE
         if weights is not None:
-            own = self.generator.state_dict()  # shares memory with the network
-            for name, given in read_compact(weights).state_dict().items():
-                if given.ndim > 0:
-                    own[name][: len(given)] = given  # which may shape fewer octaves of noise
+            self.generator.load_state_dict(read_compact(weights).state_dict())
         outer = ("model.1.", f"model.{len(self.generator.model) - 1}.")
         self.generator_optimiser = Muon(self.generator, outer)
         self.discriminator_optimiser = torch.optim.Adam(
@@ -140,12 +133,8 @@ class Trainer:
         drawn = self.step * self.workers.count + self.workers.rank
         image, mask = self.bank.batch(drawn, schedule.batch)
         self.generator.train(done < schedule.norms_until)
-        # Shifted anew at every step: always the same, it would be a map of the crop to learn by heart.
-        shifts = np.random.default_rng((schedule.seed, drawn)).integers(NOISE_SIDE, size=(len(mask), 2))
-        fixed = fixed_noise(COMPACT_CONFIG.octaves, mask)
-        noise = torch.cat([fixed.roll((int(y), int(x)), (2, 3)) for y, x in shifts])
         with self._mixed_precision():
-            painted = complete(self.generator, image, mask, pyramid=True, noise=noise)
+            painted = complete(self.generator, image, mask, pyramid=True)
         leaf = painted.detach().requires_grad_()
         composite = image * (1.0 - mask) + leaf * mask
         losses = {"reconstruction": reconstruction(leaf, image, mask)}
