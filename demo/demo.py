@@ -111,8 +111,8 @@ def run(client: Client, timings: Timings) -> Image.Image:
         contact_sheet.Row("remove_background: transparent", photo, alpha, contact_sheet.on_chequers(cut))
     )
 
-    photo, path = load("coffee.jpg")
-    hole = disc(photo.size, (300, 200), 95)
+    photo, path = load("bridge.jpg")
+    hole = disc(photo.size, (round(0.55 * photo.width), round(0.35 * photo.height)), round(0.2 * photo.height))
     for prompt in PROMPTS:
         painted = timings.call(
             "generative_fill, 12 steps",
