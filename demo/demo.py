@@ -112,7 +112,7 @@ def run(client: Client, timings: Timings) -> Image.Image:
     )
 
     photo, path = load("bridge.jpg")
-    hole = disc(photo.size, (round(0.55 * photo.width), round(0.35 * photo.height)), round(0.2 * photo.height))
+    hole = disc(photo.size, (700, 250), 145)
     for prompt in PROMPTS:
         painted = timings.call(
             "generative_fill, 12 steps",
