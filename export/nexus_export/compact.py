@@ -79,7 +79,6 @@ class Recipe:
     template: Path | None = None
     random: bool = False  # nobody trained the weights; the file that `weights` names is the template
     widths: Callable[[], Mapping[str, int]] = dict  # the sizes that the weights fix, by axis
-    fp32_ops: frozenset[str] | None = None  # see `Export`
 
     @property
     def source(self) -> str:
@@ -127,7 +126,7 @@ class Recipe:
             )
         graph, arrays = self.make(weights)
         widths = {axis: size for axis, size in self.widths().items() if axis in self.network.axes}
-        return Export(self.network, graph, arrays, partial(self.reference, weights), widths, self.fp32_ops)
+        return Export(self.network, graph, arrays, partial(self.reference, weights), widths)
 
 
 def _files(path: Path) -> list[Path]:
@@ -168,8 +167,6 @@ def _sdxl(name: str) -> Recipe:
         (compact_checkpoint, template),
         path,
         widths=partial(compact_checkpoint.compact_widths, compact_checkpoint.FOLDER),
-        # Its autoencoder is narrow: in FP16 nothing overflows (benchmarks/results/quality.md).
-        fp32_ops=frozenset() if "_vae_" in name else None,
     )
 
 
