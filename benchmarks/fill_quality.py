@@ -29,8 +29,8 @@ from nexus_export.training.sdxl_captions import COLOURS, SHAPES
 from nexus_export.training.sdxl_cases import Case, make_cases
 from nexus_export.training.sdxl_classifier import cut_out, train_classifier
 from nexus_export.training.sdxl_colour import judge_renders, object_colours, shows
-from nexus_export.training.sdxl_photos import PhotoCrops, load_held_out
-from nexus_export.training.sdxl_samples import write_sheet
+from nexus_export.training.sdxl_photos import SIDE, PhotoCrops, load_held_out
+from nexus_export.training.sdxl_samples import square, write_sheet
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -51,7 +51,6 @@ AIMS = {
 }
 #: The crops of 256 x 256 of each photo that the autoencoder is measured on, and its longer side then.
 CROPS_A_SIDE, WORKING_SIDE = 3, 1024
-NATIVE = 256
 
 
 @dataclass(frozen=True)
@@ -144,13 +143,10 @@ def crops(photos: Sequence[Picture]) -> dict[str, list[Picture]]:
         scale = min(1.0, WORKING_SIDE / max(photo.shape[:2]))
         size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
         small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        for top in np.linspace(0, size[1] - NATIVE, CROPS_A_SIDE).astype(int):
-            for left in np.linspace(0, size[0] - NATIVE, CROPS_A_SIDE).astype(int):
-                working.append(small[top : top + NATIVE, left : left + NATIVE].copy())
-        side = min(photo.shape[:2])
-        top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
-        middle = photo[top : top + side, left : left + side]
-        shrunk.append(cv2.resize(middle, (NATIVE, NATIVE), interpolation=cv2.INTER_AREA).astype(np.uint8))
+        for top in np.linspace(0, size[1] - SIDE, CROPS_A_SIDE).astype(int):
+            for left in np.linspace(0, size[0] - SIDE, CROPS_A_SIDE).astype(int):
+                working.append(small[top : top + SIDE, left : left + SIDE].copy())
+        shrunk.append(square(photo))
     return {"crops": working, "whole photos shrunk": shrunk}
 
 

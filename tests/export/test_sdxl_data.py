@@ -30,11 +30,6 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def photos() -> PhotoCrops:
-    return PhotoCrops([muted_photo(0)], CPU)
-
-
 def wish(shape: str, colour: str, material: str = "plain") -> Wish:
     indices = list(SHAPES).index(shape), list(COLOURS).index(colour), MATERIALS.index(material)
     return Wish(*indices, scene=-1, large=0.8, caption="")

@@ -44,11 +44,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def photos() -> PhotoCrops:
-    return PhotoCrops([muted_photo(0)], CPU)
-
-
-@pytest.fixture(scope="module")
 def vocabulary(published: Callable[[PinnedFile], Path]) -> Vocabulary:
     return Vocabulary(published(CLIP_VOCABULARY))
 
