@@ -21,7 +21,7 @@ class Site:
     )  # bytes of a body before the connection breaks, one a request
     surplus_length: int = 0  # how much longer it says a body is than it is
     requests: list[dict[str, str]] = field(default_factory=list)  # the headers of each
-    served: int = 0  # bytes of bodies
+    served: int = 0  # bytes of bodies it set out to send
     url: str = ""
 
 
@@ -81,8 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if site.drop_after:
             body = body[: site.drop_after.pop(0)]
+        site.served += len(body)  # before the first byte, so that whoever holds one finds it counted
         self.wfile.write(body)
         self.wfile.flush()
-        site.served += len(body)
         self.connection.shutdown(socket.SHUT_WR)
         self.close_connection = True
