@@ -34,7 +34,7 @@ class StubWatch:
 
     def failures(self) -> list[str]:
         """One phrase for each process that is dead or stays stopped; empty when all is well."""
-        dead = [f"the process of {name} died" for stub, name in self.stubs.items() if not _is_alive(stub)]
+        dead = [f"the process of {name} died" for stub, name in self.stubs.items() if not is_alive(stub)]
         stopped = [
             f"the process of {name} is stopped"
             for process, name in {psutil.Process(self._pid): SERVER, **self.stubs}.items()
@@ -80,7 +80,8 @@ def _model(stub: psutil.Process) -> str:
     return found[1] if found else UNKNOWN
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; a process that has ended but was not yet buried by its parent does not."""
     return _status(process) not in (None, psutil.STATUS_ZOMBIE)
 
 

@@ -9,18 +9,21 @@ import functools
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from nexus_server.processes import below
+from nexus_server.processes import below, is_alive
 from nexus_server.triton import Triton
 
 DRAIN_TIMEOUT_S = 30
 # What a broken server gets to finish requests of its healthy models; with a dead stub it never exits by itself.
 BROKEN_TIMEOUT_S = 3
+# For the kernel to end what was killed.
+_KILL_TIMEOUT_S = 5
 # glibc gives every few threads a heap of their own, and what one photo freed there serves no other: with two heaps a
 # process, the memory after many photos is a tenth less. And it raises the size from which memory goes back when freed
 # to that of the largest ever freed: with that size fixed (bytes), the peak after a few hundred requests of all
@@ -90,6 +93,10 @@ class Tritonserver:
             # psutil does not mistake another process for this one when its pid is used again
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        # The kernel takes a moment to end what was killed; until then it holds ports, memory and the GPU's.
+        deadline = time.monotonic() + _KILL_TIMEOUT_S
+        while any(map(is_alive, doomed)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
             region.unlink(missing_ok=True)
 
