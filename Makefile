@@ -31,7 +31,7 @@ models: .venv-export/.ready ## build the compact networks into the model reposit
 .PHONY: test
 test: .venv/.tests .venv-export/.tests models ## run every test that needs no GPU
 	@$(SERVE)/python -m pytest tests/unit tests/functional
-	@$(EXPORT)/python -m pytest tests/export
+	@OMP_NUM_THREADS=1 $(EXPORT)/python -m pytest -n 2 --dist loadfile tests/export
 
 .PHONY: test-full
 test-full: .venv-export/.tests ## run the full-size export tests (24 GB of memory, an hour)
