@@ -10,7 +10,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
+from nexus_export.compact import LAMA_WEIGHTS
 from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.lama.checkpoint import read_compact
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
 from nexus_export.training import (
     sdxl,
@@ -32,7 +34,7 @@ from nexus_export.training.sdxl_captions import (
 )
 from nexus_export.training.sdxl_networks import build, read_checkpoint, write_checkpoint
 from nexus_export.training.sdxl_photos import PhotoCrops
-from nexus_export.training.sdxl_pool import Pool
+from nexus_export.training.sdxl_pool import Pool, continued
 from nexus_export.training.sdxl_samples import SHEET_PROMPTS
 from nexus_export.training.sdxl_text import answers, train_text
 from nexus_export.training.sdxl_tokenizer import Vocabulary
@@ -128,7 +130,9 @@ def test_a_pool_is_renewed_bit_by_bit(
     def corners(images: torch.Tensor) -> torch.Tensor:
         return images[:, :1, ::8, ::8].expand(-1, 4, -1, -1)
 
-    pool = Pool(photos, corners, vocabulary, side=side, size=4, fresh=0.5, seed=(0, side))
+    pool = Pool(
+        photos, corners, vocabulary, read_compact(LAMA_WEIGHTS), side=side, size=4, fresh=0.5, seed=(0, side)
+    )
     pool.fill(4)
     first = pool.values.clone()
     for made in (4, 4, 4, 4, 6):
@@ -142,6 +146,24 @@ def test_a_pool_is_renewed_bit_by_bit(
     mask, known = drawn_from.known[:, :1].expand(-1, 4, -1, -1) > 0.5, drawn_from.known[:, 1:]
     assert (known[mask] == 0.5).all()
     assert torch.equal(known[~mask], drawn_from.target[~mask])
+
+
+def test_an_empty_caption_s_picture_goes_on_from_its_surroundings() -> None:
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.2
+    images[:, 0] += 0.7  # red all over
+    masks = torch.zeros(2, 1, 128, 128)
+    masks[..., 32:96, 32:96] = 1
+    shown = torch.where(
+        masks > 0, torch.tensor([0.0, 0.0, 1.0])[:, None, None], images
+    )  # and blue in the hole
+    asked, empty = continued(shown, masks, ["a blue cube", ""], read_compact(LAMA_WEIGHTS))
+    assert torch.equal(asked, shown[0])
+    hole = masks[1].bool().expand(3, -1, -1)
+    assert torch.equal(empty[~hole], images[1][~hole])
+    red, green, blue = empty[:, 32:96, 32:96].mean((1, 2))
+    # Around it: 0.8, 0.1 and 0.1.
+    assert red > 0.7
+    assert max(green, blue) < 0.2
 
 
 class _Stopped(Exception):

@@ -20,7 +20,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from nexus_export.compact import LAMA_WEIGHTS
 from nexus_export.errors import BuildError
+from nexus_export.lama.checkpoint import read_compact
 from nexus_export.training.lama_photos import load_photos
 from nexus_export.training.sdxl_autoencoder import round_trip, train_autoencoder
 from nexus_export.training.sdxl_denoiser import train_denoiser
@@ -108,11 +110,14 @@ def train(arguments: argparse.Namespace) -> None:
             report=report,
         )
 
+    lama = read_compact(LAMA_WEIGHTS).to(device)
+
     def make_pool(side: int, step: int) -> Pool:
         return Pool(
             photos,
             torch.compile(encode) if arguments.compile else encode,
             vocabulary,
+            lama,
             side=side,
             size=arguments.pool,
             fresh=arguments.fresh,

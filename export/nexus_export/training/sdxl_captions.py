@@ -56,7 +56,7 @@ NEGATIVE = ("blurry, low quality", "low quality", "blurry")
 """Prompts that guidance moves away from, the pipelines' default among them; they go with everything, objects too."""
 
 UNCONDITIONAL = ("", *NEGATIVE)
-"""Prompts that ask for nothing. The empty one goes with plain photos alone: go on with the background."""
+"""Prompts that ask for nothing. The empty one goes with plain photos alone, whose mask `sdxl_pool.continued` fills."""
 
 PLAIN_SHARE, SCENE_SHARE = 0.35, 0.1
 """Of the training pictures; the others show an object."""

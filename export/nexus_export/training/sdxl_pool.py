@@ -4,13 +4,15 @@ Drawing and encoding a picture costs about as much as a training step on it; eac
 another timestep and other noise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nexus_export.lama.generator import Generator
+from nexus_export.lama.network import correct
 from nexus_export.training.sdxl_data import make_pictures, to_latent_mask
 from nexus_export.training.sdxl_device import sent
 from nexus_export.training.sdxl_photos import SIDE, PhotoCrops
@@ -36,6 +38,20 @@ def mask_out(images: Tensor, masks: Tensor) -> Tensor:
     return images * (1 - masks) + GREY * masks
 
 
+def continued(images: Tensor, masks: Tensor, captions: Sequence[str], lama: Generator) -> Tensor:
+    """The pictures [n, 3, H, W]; where the caption is empty, with the mask filled by LaMa, without its grain.
+
+    An empty prompt asks to go on with the background. The lost pixels would teach that as a distribution, of which a
+    network this small and this shortly trained draws clutter; LaMa's fill is one answer, and soon learnt.
+    """
+    rows = [row for row, caption in enumerate(captions) if caption == ""]
+    if not rows:
+        return images
+    filled, holes = images.clone(), masks[rows]
+    filled[rows] += (correct(lama, images[rows], holes)[0].clamp(0, 1) - images[rows]) * holes
+    return filled
+
+
 class Pool:
     """Up to ``size`` examples of pictures of ``side`` pixels; ``renew`` adds or replaces some, ``draw`` takes any.
 
@@ -47,6 +63,7 @@ class Pool:
         photos: PhotoCrops,
         encode: Callable[[Tensor], Tensor],
         vocabulary: Vocabulary,
+        lama: Generator,
         *,
         side: int,
         size: int,
@@ -54,7 +71,7 @@ class Pool:
         seed: tuple[int, ...],
     ) -> None:
         """``fresh`` examples are made a step on average; pictures follow from ``seed`` and their number alone."""
-        self.photos, self.encode, self.vocabulary = photos, encode, vocabulary
+        self.photos, self.encode, self.vocabulary, self.lama = photos, encode, vocabulary, lama
         self.side, self.size, self.fresh, self.seed = side, size, fresh, seed
         device = photos.device
         self.values = torch.empty((size, 9, side // 8, side // 8), dtype=torch.bfloat16, device=device)
@@ -86,8 +103,8 @@ class Pool:
         number, count = self.made // MADE_AT_ONCE, MADE_AT_ONCE
         pictures = make_pictures(self.photos, count, *self.seed, number)
         shrink = SIDE // self.side
-        images = F.avg_pool2d(pictures.images, shrink)
         masks = F.max_pool2d(pictures.masks, shrink)
+        images = continued(F.avg_pool2d(pictures.images, shrink), masks, pictures.captions, self.lama)
         both = torch.cat([images, mask_out(images, masks)]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(both.device.type, torch.bfloat16):
             whole, known = self.encode(both).float().chunk(2)
