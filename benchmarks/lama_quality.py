@@ -1,14 +1,15 @@
 """How well the compact LaMa fills holes in photos it never saw, beside OpenCV's fills.
 
-    python -m benchmarks.lama_quality
+    python -m benchmarks.lama_quality [--photos FOLDER]
 
 The photos are the eight of demo/photos, which training leaves out by name. The network is the committed template and
 weights, run by onnxruntime. Three figures of the hole: PSNR and SSIM compare with the lost pixels; the spectrum error
 compares how rough the fill is, at every scale, and forgives other pixels of the same texture
 (nexus_export.training.lama_spectrum.hole_spectrum_error). Writes results/lama_quality.json,
-results/lama_quality.md and results/lama_quality.jpg.
+results/lama_quality.md and results/lama_quality.jpg; of other photos, it only prints the page.
 """
 
+import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from nexus_export.compact import LAMA_TEMPLATE, LAMA_WEIGHTS
+from nexus_export.lama.checkpoint import load_checkpoint
+from nexus_export.lama.generator import Generator
+from nexus_export.lama.network import complete
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs.template import fill
 from nexus_export.training.lama_masks import boxes, outlines, strokes
@@ -38,7 +43,6 @@ Results = dict[str, dict[str, dict[str, float]]]
 """Fill, group of holes, and the name of a figure."""
 
 PHOTOS = Path("demo/photos")
-EXPORT = Path(__file__).parents[1] / "export" / "nexus_export"
 LONGEST_SIDE = 512
 MASK_KINDS = {"free-form": strokes, "box": boxes, "object": outlines}
 MASKS_OF_A_KIND = 4
@@ -46,6 +50,9 @@ LARGEST_SHARE = 0.25
 OPENCV_RADIUS_PIXELS = 3
 TILE = 256
 OURS = "compact LaMa"
+LOUDNESSES = (0.0, 0.75, 1.25)
+"""Of the grain, measured beside the served one: none, and near both ends of what meets the aims on validation
+photos."""
 AIMS = {
     **{
         ("mean leads", f"{key} over {name}"): 0.0
@@ -57,10 +64,10 @@ AIMS = {
 }
 
 
-def read_photos() -> dict[str, Picture]:
+def read_photos(folder: Path) -> dict[str, Picture]:
     """The photos by name: long side 512, both sides cropped to multiples of 8."""
     photos = {}
-    for path in sorted(PHOTOS.glob("*.jpg")):
+    for path in sorted(folder.glob("*.jpg")):
         picture = Image.open(path).convert("RGB")
         scale = LONGEST_SIDE / max(picture.size)
         size = (round(picture.width * scale), round(picture.height * scale))
@@ -80,8 +87,7 @@ def make_mask(kind: str, seed: Sequence[int], height: int, width: int) -> Pictur
 
 def compact_network() -> Fill:
     """The committed weights in the committed template, in onnxruntime."""
-    template = onnx.load(str(EXPORT / "templates" / "lama_compact.onnx"))
-    model = fill(template, load_file(EXPORT / "weights" / "lama_compact.safetensors"))
+    model = fill(onnx.load(str(LAMA_TEMPLATE)), load_file(LAMA_WEIGHTS))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def run(image: Picture, mask: Picture) -> Picture:
@@ -91,14 +97,31 @@ def compact_network() -> Fill:
     return run
 
 
+def at_loudness(generator: Generator, loudness: float) -> Fill:
+    """The same network in torch, its grain as loud as given."""
+
+    def run(image: Picture, mask: Picture) -> Picture:
+        with torch.inference_mode():
+            painted = complete(
+                generator, _tensor(image), torch.from_numpy(mask)[None, None].float(), True, loudness
+            )
+        return np.where(mask[..., None] > 0, _picture(painted), image)
+
+    return run
+
+
 def pyramid(image: Picture, mask: Picture) -> Picture:
     """The fill that the network starts from."""
     filled = pyramid_fill(_tensor(image), torch.from_numpy(mask)[None, None].float())
-    return np.asarray((filled[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    return _picture(filled)
 
 
 def _tensor(picture: Picture) -> torch.Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+
+
+def _picture(tensor: torch.Tensor) -> Picture:
+    return np.asarray((tensor[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
 
 
 def opencv(image: Picture, mask: Picture, method: int) -> Picture:
@@ -260,17 +283,33 @@ def page(found: Mapping[str, Any]) -> str:
         f"| {name} | {row['mean']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | {row['photos ahead']:.0f} |"
         for name, row in found["leads"].items()
     ]
+    lines += [
+        "",
+        "Its grain is louder or quieter at one number's will, SSIM and spectra want opposite things of it:",
+        "",
+        "| loudness | PSNR, dB | SSIM | spectrum error, dB |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {row['psnr_db']:.2f} | {row['ssim']:.3f} | {row['spectrum_error_db']:.2f} |"
+        for name, row in found["loudness"].items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Measure and publish."""
-    photos = read_photos()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lama_quality", description="Measure LaMa.")
+    parser.add_argument(
+        "--photos", type=Path, default=PHOTOS, help="folder of other photos, for the page alone"
+    )
+    options = parser.parse_args()
+    photos = read_photos(options.photos)
     fills = FILLS | {OURS: compact_network()}
     results = measure(photos, fills)
     errors = {name: results[name]["all"]["spectrum_error_db"] for name in (OURS, "pyramid")}
     ahead = leads(results, photos)
-    found = {
+    found: dict[str, Any] = {
         "fills": results,
         "leads": ahead,
         "mean leads": {name: row["mean"] for name, row in ahead.items()},
@@ -279,6 +318,13 @@ def main() -> None:
             "dB below half the pyramid's": round(errors["pyramid"] / 2 - errors[OURS], 4),
         },
     }
+    generator = load_checkpoint(LAMA_WEIGHTS)
+    other = measure(photos, {f"{factor:g}": at_loudness(generator, factor) for factor in LOUDNESSES})
+    loudness = {name: row["all"] for name, row in other.items()} | {"1": results[OURS]["all"]}
+    found["loudness"] = dict(sorted(loudness.items(), key=lambda item: float(item[0])))
+    if options.photos != PHOTOS:
+        print(page(found))
+        return
     sheet(photos, fills).save(RESULTS / "lama_quality.jpg", quality=88)
     publish("lama_quality", found, page(found), least=AIMS)
 

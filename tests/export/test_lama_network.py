@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 SMALL = {"width": 8, "blocks": 2}
-SIZES = [(64, 64), (40, 96), (128, 72), (256, 200), (72, 264)]
+SIZES = [(64, 64), (40, 96), (128, 72), (256, 200), (72, 264)]  # the noise repeats after 96 pixels
 
 
 def seeded_generator(config: GeneratorConfig) -> Generator:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from nexus_export.errors import BuildError
 from nexus_export.lama.checkpoint import load_checkpoint
+from nexus_export.lama.generator import OUT_CHANNELS
 from nexus_export.quality.metrics import ssim
 from nexus_export.training.lama import Trainer, train
 from nexus_export.training.lama_balance import GradientBalance
@@ -128,6 +129,16 @@ def test_held_out_photos_are_never_loaded(tmp_path: Path) -> None:
     assert np.array_equal(loaded[0], photo(len(HELD_OUT)))
 
 
+def test_validation_photos_are_not_trained_on(tmp_path: Path) -> None:
+    for folder, stems in (("photos", ("lawn", "wall")), ("validation", ("wall",))):
+        (tmp_path / folder).mkdir()
+        for stem in stems:
+            cv2.imwrite(str(tmp_path / folder / f"{stem}.png"), photo(ord(stem[0]))[..., ::-1])
+    assert len(load_photos([tmp_path / "photos", tmp_path / "validation"])) == 3
+    (left,) = load_photos([tmp_path / "photos"], besides=[tmp_path / "validation"])
+    assert np.array_equal(left, photo(ord("l")))
+
+
 def test_no_photo_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^No photo .* --photos\.$"):
         load_photos([tmp_path])
@@ -219,8 +230,30 @@ def test_a_run_begins_from_given_weights(tmp_path: Path) -> None:
     )
 
 
+def test_texture_is_paid_for_by_the_grain_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spectral loss must not reach the correction, which would draw texture as a grid of dots."""
+    bank, report = Bank([photo(0)], 0, 5, 32, CPU), Report([photo(0)], 32, CPU)
+
+    def gradient(share: float) -> torch.Tensor:
+        schedule = Schedule(steps=100, batch=2, crop=32, grain_share=share)
+        (folder := tmp_path / str(share)).mkdir()
+        trainer = Trainer(schedule, bank, report, folder, CPU, Workers())
+        # A step would drop the gradients.
+        monkeypatch.setattr(trainer.generator_optimiser, "step", lambda *_rates: None)
+        trainer.train_step()
+        found = trainer.generator.model[-1].bias.grad
+        assert isinstance(found, torch.Tensor)
+        share_of_correction: torch.Tensor = found / found[:OUT_CHANNELS].norm()
+        return share_of_correction
+
+    with_texture, without = gradient(1.0), gradient(0.0)
+    torch.testing.assert_close(with_texture[:OUT_CHANNELS], without[:OUT_CHANNELS], rtol=1e-4, atol=1e-5)
+    assert (without[OUT_CHANNELS:] == 0).all()
+    assert (with_texture[OUT_CHANNELS:] != 0).any()
+
+
 def test_a_timed_run_follows_the_same_course() -> None:
-    timed, counted = Schedule(minutes=2.0), Schedule(steps=100)
+    timed, counted = Schedule(minutes=2.0), Schedule(steps=100, adversarial_from=0.2)
     assert timed.done(step=7, trained_seconds=60.0) == counted.done(step=50, trained_seconds=3.0) == 0.5
     assert timed.done(step=7, trained_seconds=130.0) == 1.0
     assert timed.rate(1000, 0.5) == counted.rate(1000, 0.5)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nexus_export.lama.dft import FourierBasis, fourier_basis, irfft2, rfft2
+from nexus_export.lama.grain import BANDS
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,17 @@ class GeneratorConfig:
     """Share of the bottleneck's channels that take the Fourier path."""
     max_width: int = 1024
     output: Literal["sigmoid", "residual"] = "sigmoid"
-    """"sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in."""
+    """"sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and
+    the loudness of every band of noise (``nexus_export.lama.grain``)."""
 
     def channels(self, level: int) -> int:
         """Channels after ``level`` downsamplings."""
         return min(self.max_width, self.width << level)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the output."""
+        return OUT_CHANNELS if self.output == "sigmoid" else OUT_CHANNELS + BANDS
 
 
 IN_CHANNELS = 4  # RGB and the mask
@@ -206,7 +213,7 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.width, OUT_CHANNELS, 7)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.width, config.outputs, 7)]
         self.model = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,7 +224,7 @@ class Generator(nn.Module):
                 2 ** downsamplings, and at least twice that (reflection needs two rows).
 
         Returns:
-            FP32 [B, 3, H, W]: see ``GeneratorConfig.output``.
+            FP32 [B, outputs, H, W]: see ``GeneratorConfig.output``.
         """
         first_block = 2 + self.config.downsamplings
         decoder = first_block + self.config.blocks + 1

@@ -6,7 +6,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from nexus_export.lama.generator import Generator, GeneratorConfig
+from nexus_export.lama.generator import OUT_CHANNELS, Generator, GeneratorConfig
+from nexus_export.lama.grain import grain, tile
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs import torchscript
 
@@ -14,21 +15,31 @@ COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
 """The network of our own training: small enough for a laptop's processor."""
 
 
-def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -> Tensor:
+def complete(
+    generator: Generator, image: Tensor, mask: Tensor, pyramid: bool, loudness: float = 1.0
+) -> Tensor:
     """The generator's whole picture, before known pixels are put back.
 
     Args:
         image: FP32 [B, 3, H, W] in [0, 1].
         mask: FP32 [B, 1, H, W], 1 in the hole, 0 elsewhere.
-        pyramid: feed the pyramid fill and add the output to it; otherwise feed a blanked hole.
+        pyramid: feed the pyramid fill and add correction and grain to it; otherwise feed a blanked hole.
+        loudness: factor on what the generator gives, of its grain.
 
     Returns:
         FP32 [B, 3, H, W], nominally in [0, 1].
     """
     if not pyramid:
         return generator(torch.cat([image * (1.0 - mask), mask], dim=1))  # type: ignore[no-any-return]
+    faithful, amplitudes = correct(generator, image, mask)
+    return faithful + loudness * grain(amplitudes, tile(mask.device))
+
+
+def correct(generator: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The pyramid's fill corrected, FP32 [B, 3, H, W], and how loud the grain is that it lacks, [B, BANDS, H, W]."""
     smooth = pyramid_fill(image, mask)
-    return smooth + generator(torch.cat([smooth, mask], dim=1))  # type: ignore[no-any-return]
+    output: Tensor = generator(torch.cat([smooth, mask], dim=1))
+    return smooth + output[:, :OUT_CHANNELS], output[:, OUT_CHANNELS:]
 
 
 class LamaNetwork(nn.Module):

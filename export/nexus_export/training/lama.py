@@ -1,11 +1,12 @@
 """Train the compact LaMa: ``python -m nexus_export.training.lama --photos FOLDER --out FOLDER``.
 
-The first part of a run is reconstruction alone; then the patch discriminator, SSIM and the spectral loss join.
+The correction of the pyramid's fill learns from the lost pixels and their SSIM, the loudness of the grain from spectra
+and from the SSIM that it costs: a correction that is paid for texture draws it as a grid of dots. By default nothing
+else; with --adversarial-from a patch discriminator joins that judges both together.
 Seeded, and resumable: the same command goes on from the state in --out. On a processor, start one
 single-threaded worker a core: ``torchrun --nproc-per-node 2 -m nexus_export.training.lama --threads 1 ...``.
 Writes to --out: state.pt, log.csv, sheet.jpg, lama_compact.safetensors (the moving average, ready for
-export) and lama_reconstruction.safetensors (the same, when the discriminator joined: mixing the two trades
-texture for faithfulness).
+export) and, where a discriminator joins, lama_reconstruction.safetensors (the same, just before).
 """
 
 import argparse
@@ -13,13 +14,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nexus_export.errors import BuildError
 from nexus_export.lama.checkpoint import read_compact, write_compact
-from nexus_export.lama.generator import Generator
-from nexus_export.lama.network import COMPACT_CONFIG, complete
+from nexus_export.lama.generator import OUT_CHANNELS, RESIDUAL_SCALE, Generator
+from nexus_export.lama.grain import SIDE, grain, tile
+from nexus_export.lama.network import COMPACT_CONFIG
+from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
 from nexus_export.training.lama_losses import (
@@ -42,12 +46,15 @@ from nexus_export.training.progress import MovingAverage, load, save
 STATE = "state.pt"
 STEPS_A_LINE = 50
 REPORT_SECONDS = 60
+FIRST_LOUDNESS = 0.001
+"""Of each band of noise, in units of the picture: at none, a loss of power has no gradient."""
 SHARES = (
     "adversarial_from",
     "adversarial_share",
     "matching_share",
     "structure_share",
-    "spectral_share",
+    "grain_share",
+    "quiet",
     "learning_rate",
 )
 """Fields of the schedule that the command line sets, besides a run's length, its sizes and its seed."""
@@ -79,9 +86,10 @@ class Trainer:
         for module in self.generator.model:
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.requires_grad_(False)
-        # A zero last layer starts training at the pyramid fill itself.
+        # A zero last layer starts training at the pyramid fill, with a grain too faint to see.
         torch.nn.init.zeros_(self.generator.model[-1].weight)
         torch.nn.init.zeros_(self.generator.model[-1].bias)
+        self.generator.model[-1].bias.data[OUT_CHANNELS:] = FIRST_LOUDNESS / RESIDUAL_SCALE
         if weights is not None:
             self.generator.load_state_dict(read_compact(weights).state_dict())
         outer = ("model.1.", f"model.{len(self.generator.model) - 1}.")
@@ -132,37 +140,41 @@ class Trainer:
         schedule, done = self.schedule, self.done
         drawn = self.step * self.workers.count + self.workers.rank
         image, mask = self.bank.batch(drawn, schedule.batch)
+        # Shifted anew at every step: always the same, it would be a map of the crop to learn by heart.
+        shifts = np.random.default_rng((schedule.seed, drawn)).integers(SIDE, size=(len(mask), 2)).tolist()
+        noise = torch.cat([tile(self.device).roll(shift, (2, 3)) for shift in shifts])
         self.generator.train(done < schedule.norms_until)
+        smooth = pyramid_fill(image, mask)
         with self._mixed_precision():
-            painted = complete(self.generator, image, mask, pyramid=True)
-        leaf = painted.detach().requires_grad_()
-        composite = image * (1.0 - mask) + leaf * mask
-        losses = {"reconstruction": reconstruction(leaf, image, mask)}
-        shares: dict[str, float] = {}
+            output = self.generator(torch.cat([smooth, mask], dim=1))
+        leaf = output.detach().float().requires_grad_()
+        faithful, grains = smooth + leaf[:, :OUT_CHANNELS], grain(leaf[:, OUT_CHANNELS:], noise)
+
+        def composite(painted: Tensor) -> Tensor:
+            return image * (1.0 - mask) + painted * mask
+
+        whole = composite(faithful.detach() + grains)
+        losses = {
+            "reconstruction": reconstruction(faithful, image, mask),
+            "structure": structure(composite(faithful), image, mask),
+            "grain": spectral(whole, image, mask) + schedule.quiet * structure(whole, image, mask),
+        }
         told: dict[str, Tensor] = {}
         weight = schedule.adversarial(done)
         if weight > 0.0:
-            if "adversarial" not in self.balance.norms:
+            if "adversarial" not in self.balance.norms and self.workers.is_first:
                 write_compact(self.average.module, self.out / "lama_reconstruction.safetensors")
-            told["discriminator"] = self._discriminator_step(image, composite.detach(), mask)
-            self.discriminator.requires_grad_(False)
-            with self._mixed_precision():
-                with torch.no_grad():
-                    _, real_features = self.discriminator(image, mask)
-                logits, fake_features = self.discriminator(composite, mask)
-            self.discriminator.requires_grad_(True)
-            losses["adversarial"] = generator_adversarial(logits.float(), mask)
-            losses["matching"] = feature_matching(real_features, fake_features, mask)
-            losses["structure"] = structure(composite, image, mask)
-            losses["spectral"] = spectral(composite, image, mask)
-            shares = {
-                "adversarial": weight * schedule.adversarial_share,
-                "matching": weight * schedule.matching_share,
-                "structure": weight * schedule.structure_share,
-                "spectral": weight * schedule.spectral_share,
-            }
+            whole = composite(faithful + grains)
+            told["discriminator"] = self._discriminator_step(image, whole.detach(), mask)
+            losses |= self._judged(image, whole, mask)
+        shares = {
+            "structure": schedule.structure_share,
+            "grain": schedule.grain_share,
+            "adversarial": weight * schedule.adversarial_share,
+            "matching": weight * schedule.matching_share,
+        }
         gradient = self.balance.combine(losses, shares, leaf)
-        painted.backward(gradient)  # type: ignore[no-untyped-call]
+        output.backward(gradient.to(output.dtype))
         self.workers.average_gradients(self.generator)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         rate = schedule.rate(self.step, done)
@@ -170,6 +182,19 @@ class Trainer:
         self.average.update(self.step)
         self.step += 1
         return told | {name: loss.detach() for name, loss in losses.items()}
+
+    def _judged(self, image: Tensor, whole: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """What the discriminator makes of the generator's fill, and how far its features are from the truth's."""
+        self.discriminator.requires_grad_(False)
+        with self._mixed_precision():
+            with torch.no_grad():
+                _, real_features = self.discriminator(image, mask)
+            logits, fake_features = self.discriminator(whole, mask)
+        self.discriminator.requires_grad_(True)
+        return {
+            "adversarial": generator_adversarial(logits.float(), mask),
+            "matching": feature_matching(real_features, fake_features, mask),
+        }
 
     def _discriminator_step(self, image: Tensor, composite: Tensor, mask: Tensor) -> Tensor:
         with self._mixed_precision():
@@ -232,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--validation",
         type=Path,
         action="append",
-        help="folder of photos for the figures and the sheet; default: --photos",
+        help="folder of photos for figures and sheet, left out of --photos by name; default: --photos",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for state and weights; resumes")
     parser.add_argument("--weights", type=Path, help="a lama_compact.safetensors to begin from")
@@ -256,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        photos = load_photos(options.photos)
+        photos = load_photos(options.photos, besides=options.validation or ())
         shown = load_photos(options.validation) if options.validation else photos
     except BuildError as error:
         parser.error(str(error))

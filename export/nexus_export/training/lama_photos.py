@@ -38,20 +38,15 @@ FLAT_DEVIATION = 25.0
 CROPS_TRIED = 4
 
 
-def load_photos(folders: Sequence[Path]) -> list[Photo]:
-    """Every photo under ``folders`` except the held-out ones, in a fixed order.
+def load_photos(folders: Sequence[Path], besides: Sequence[Path] = ()) -> list[Photo]:
+    """Every photo under ``folders`` in a fixed order, but for those held out and those named as one in ``besides``.
 
     Raises:
         BuildError: there is none.
     """
-    paths = sorted(
-        path
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.stem not in HELD_OUT + DEMO_NAMES
-    )
+    left_out = {*HELD_OUT, *DEMO_NAMES, *(path.stem for path in _photos(besides))}
     photos = []
-    for path in paths:
+    for path in sorted(path for path in _photos(folders) if path.stem not in left_out):
         decoded = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if decoded is not None:
             rgb = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
@@ -61,6 +56,10 @@ def load_photos(folders: Sequence[Path]) -> list[Photo]:
             "No photo was found to train on; name a folder of JPEG, PNG or WebP files with --photos."
         )
     return photos
+
+
+def _photos(folders: Sequence[Path]) -> list[Path]:
+    return [path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
 
 
 def _shrink(photo: NDArray[np.uint8], longest: int) -> Photo:

@@ -18,23 +18,26 @@ class Schedule:
     crop: int = 96
     """Pixels; a multiple of 8."""
     seed: int = 0
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     """Muon's; biases, norms and the outer layers get half of it from AdamW."""
     final_learning_rate: float = 5e-5
     """Reached on a cosine at the end."""
     discriminator_learning_rate: float = 2e-4
     warm_up_steps: int = 300
-    adversarial_from: float = 0.2
-    """Share of the run after which the discriminator joins."""
-    adversarial_ramp: float = 0.1
-    """Share of the run over which the losses besides reconstruction grow to full weight; until then the
-    discriminator mostly trains itself."""
-    adversarial_share: float = 0.5
-    """Norm of this loss's gradient in the painted picture, relative to the reconstruction's; the next three
+    structure_share: float = 1.0
+    """Norm of this loss's gradient in the generator's output, relative to the reconstruction's; the next three
     likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows."""
+    grain_share: float = 0.6
+    quiet: float = 5.0
+    """What SSIM is worth beside the spectra in the loss of the grain, in nats: noise costs SSIM wherever the lost
+    pixels were smooth."""
+    adversarial_share: float = 0.5
     matching_share: float = 0.5
-    structure_share: float = 0.5
-    spectral_share: float = 0.3
+    adversarial_from: float = 1.0
+    """Share of the run after which the discriminator joins, with the two losses above; by default never: the weights of
+    this package were finished without."""
+    adversarial_ramp: float = 0.1
+    """Share of the run over which they grow to full weight; until then the discriminator mostly trains itself."""
     penalty_weight: float = 0.002
     """Of R1: it sums over all pixels and all overlapping patches, so a little is much."""
     penalty_every: int = 16
@@ -57,5 +60,5 @@ class Schedule:
         return warm * (self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine)
 
     def adversarial(self, done: float) -> float:
-        """Weight factor of the losses besides reconstruction: 0 before they start, then growing to 1."""
+        """Weight factor of the discriminator's losses: 0 before they start, then growing to 1."""
         return min(1.0, max(0.0, (done - self.adversarial_from) / self.adversarial_ramp))

@@ -18,6 +18,10 @@ POWER_FLOOR = 1.0 / 255.0**2
 SECTORS = 4
 """Directions told apart by the loss: texture with a grain has another power in each."""
 
+WHOLE = 0.75
+"""Weight of whole holes in the loss; single patches have the rest. A hole as a whole lets the grain be loud where the
+picture is rough anyway, which costs SSIM little."""
+
 
 @lru_cache
 def _bins(size: int, sectors: int, device: torch.device) -> Tensor:
@@ -62,7 +66,10 @@ def hole_share(mask: Tensor, size: int, stride: int) -> Tensor:
 
 
 def spectral(composite: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference of local log-power spectra over the patches that a hole touches.
+    """Mean absolute difference of log-power spectra, in nats: of every patch that a hole touches, and of whole holes.
+
+    The latter have the weight `WHOLE`, because power is uneven: were every patch's logarithm right in the median, the
+    hole as a whole would still be too quiet.
 
     Args:
         composite, image: FP32 [B, 3, H, W] in [0, 1]: the filled picture and the truth.
@@ -71,9 +78,12 @@ def spectral(composite: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     losses = []
     for size in (16, 32):
         share = hole_share(mask, size, size // 2)[..., None]
-        fake = (local_power(composite, size, size // 2, SECTORS) + POWER_FLOOR).log()
-        real = (local_power(image, size, size // 2, SECTORS) + POWER_FLOOR).log()
-        losses.append(((fake - real).abs() * share).sum() / (share.sum() * fake.shape[2] + 1e-6))
+        share = share / (share.sum(1, keepdim=True) + 1e-6)
+        fake, real = (local_power(x, size, size // 2, SECTORS) for x in (composite, image))
+        patches = ((fake + POWER_FLOOR).log() - (real + POWER_FLOOR).log()).abs()
+        holes = [((power * share).sum(1) + POWER_FLOOR).log() for power in (fake, real)]
+        whole = (holes[0] - holes[1]).abs().mean()
+        losses.append((1.0 - WHOLE) * (patches * share).sum(1).mean() + WHOLE * whole)
     return torch.stack(losses).mean()
 
 

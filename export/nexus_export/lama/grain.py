@@ -1,0 +1,58 @@
+"""Texture as noise whose loudness the generator gives: by pixel, octave and direction.
+
+Nothing tells one place in the middle of a large hole from the next, so a convolutional generator that is asked for
+texture there draws dots at the stride of its decoder. Noise breaks the tie (why StyleGAN takes some: Karras et al.
+2019, section 3.2); in bands of an octave and a direction it takes on the spectrum of what surrounds the hole, as
+texture synthesis has long done (Heeger and Bergen 1995).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+OCTAVES, DIRECTIONS = 3, 4
+"""Wavelengths of 2 to 4, 4 to 8 and 8 to 16 pixels. What is coarser can be predicted and is the generator's own."""
+
+BANDS = OCTAVES * DIRECTIONS
+
+SIDE = 96
+"""Pixels after which the noise repeats."""
+
+EVEN = 9
+"""Pixels of the square that loudness is averaged over. Let to flicker, it learns to be loud in single pixels, which
+costs SSIM least and is seen as specks."""
+
+
+@lru_cache
+def tile(device: torch.device) -> Tensor:
+    """FP32 [1, BANDS, SIDE, SIDE]: seeded white noise in disjoint bands, the finest octave first; unit deviation."""
+    white = np.random.default_rng(0).standard_normal((BANDS, SIDE, SIDE))
+    fx = np.fft.fftfreq(SIDE)
+    fy = fx[:, None]
+    octave = np.floor(-np.log2(np.maximum(np.hypot(fy, fx), 1e-9) / 0.5)).clip(0)
+    sector = np.floor(np.arctan2(fy, fx) % np.pi / np.pi * DIRECTIONS).clip(max=DIRECTIONS - 1)
+    inside = (fx > -0.5) & (fy > -0.5)  # the highest frequency has no direction: it is its own negative
+    band = np.where(inside, octave * DIRECTIONS + sector, -1)
+    noise = np.fft.ifft2(np.fft.fft2(white) * (band == np.arange(BANDS)[:, None, None])).real
+    noise /= noise.std((1, 2), keepdims=True)
+    return torch.from_numpy(noise[None].astype(np.float32)).to(device)
+
+
+def grain(loudness: Tensor, noise: Tensor) -> Tensor:
+    """The noise as loud as given around every pixel: a change of brightness [B, 1, H, W].
+
+    Args:
+        loudness: FP32 [B, BANDS, H, W]: the amplitude of every band, in units of the picture; a negative one turns
+            the noise over.
+        noise: FP32 [B or 1, BANDS, SIDE, SIDE], repeated over the picture.
+    """
+    # Columns, then rows: what a square would give with 18 additions instead of 81.
+    for size, padding in (((EVEN, 1), (EVEN // 2, 0)), ((1, EVEN), (0, EVEN // 2))):
+        loudness = functional.avg_pool2d(loudness, size, 1, padding, count_include_pad=False)
+    height, width = loudness.shape[-2:]
+    # Rounded up by an addition: exported, a division of negative integers rounds towards zero.
+    tall, wide = ((side + SIDE - 1) // SIDE for side in (height, width))
+    return (loudness * noise.repeat(1, 1, tall, wide)[..., :height, :width]).sum(1, keepdim=True)
