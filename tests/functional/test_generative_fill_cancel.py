@@ -28,6 +28,9 @@ MEMORY_TOLERANCE = 20 * 2**20
 # A request that stayed would hold its files and its tensors in shared memory, 100 KB, and a hundred of them 10 MB. A
 # stub's share grows by the megabyte with the most that was ever held at one time, and does not shrink.
 SHARED_TOLERANCE = 4 * 2**20
+# What stays with every fill stays in every round. What is kept once, as arenas keep room for the widest batch that they
+# have met, may come after the warm-up (140 MB were seen) and grows in that round alone.
+ROUNDS = 3
 
 # A caller in a process of its own, which says when it has read a step.
 CALLER = """
@@ -97,13 +100,18 @@ def test_a_hundred_cancelled_fills_leave_nothing(client: Client, server: LocalSe
             for _ in range(1 + step % 2):
                 next(stream)
 
+    grown = []
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(cancel, range(WARM_UP)))
-        memory, shared = used_bytes(server)
-        list(pool.map(cancel, range(100)))
-    memory_after, shared_after = used_bytes(server)
-    assert memory_after - memory < MEMORY_TOLERANCE
-    assert shared_after - shared <= SHARED_TOLERANCE
+        before = used_bytes(server)
+        for _ in range(ROUNDS):
+            list(pool.map(cancel, range(100)))
+            after = used_bytes(server)
+            grown.append((after[0] - before[0], after[1] - before[1]))
+            if grown[-1][0] < MEMORY_TOLERANCE and grown[-1][1] <= SHARED_TOLERANCE:
+                return
+            before = after
+    raise AssertionError(f"a hundred cancelled fills left (memory, shared memory) of {grown} bytes")
 
 
 def used_bytes(server: LocalServer) -> tuple[int, int]:
