@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import psutil
+import pytest
 import tritonclient.grpc as grpc
 from nexus_server.local import LocalServer
 from PIL import Image
@@ -45,6 +46,20 @@ def resident_bytes(server: LocalServer) -> int:
         with contextlib.suppress(psutil.NoSuchProcess):
             total += process.memory_full_info().pss
     return total
+
+
+def rembg_alpha(
+    path: Path, model: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> npt.NDArray[np.int16]:
+    """The alpha that the rembg package gives with `weights`, a file of the name that it expects, INT16 [H, W]."""
+    monkeypatch.setenv("U2NET_HOME", str(weights.parent))
+    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # random weights are not the published file
+    # Its import compiles alpha matting, which nothing here uses, for most of a minute.
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    import rembg  # reads the environment when a session is made
+
+    photo = Image.open(path).convert("RGB")
+    return np.asarray(rembg.remove(photo, session=rembg.new_session(model), only_mask=True), np.int16)
 
 
 class PeakMemory:

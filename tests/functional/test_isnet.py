@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from nexus_client import Client
 from nexus_server.local import LocalServer
-from PIL import Image
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, subset
+from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, rembg_alpha, subset
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +39,7 @@ def isnet(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_alpha_equals_rembg(
     isnet: Client, published: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("U2NET_HOME", str(published.parent))
-    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # it is not the published file's
-    import rembg  # reads the environment when a session is made
-
-    photo = Image.open(PHOTOS / name).convert("RGB")
-    session = rembg.new_session("isnet-general-use")
-    theirs = np.asarray(rembg.remove(photo, session=session, only_mask=True), np.int16)
+    theirs = rembg_alpha(PHOTOS / name, "isnet-general-use", published, monkeypatch)
     cut = isnet.remove_background(PHOTOS / name, background="transparent", model="isnet")
     alpha = np.asarray(cut.getchannel("A"), np.int16)
     assert theirs.std() > 10  # not a flat picture, which would hide errors

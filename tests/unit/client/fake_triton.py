@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -51,7 +50,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     `faults`: codes and sentences that end the next calls before their first answer. `refusals`: sentences that a
     stream gets in an answer's place. `break_after`: a stream gives so many answers, then ends with this fault.
-    `stopped`: for each stream that was cancelled, how many answers it had given.
+    `delay_seconds`: what an answer takes, while its caller waits. `stopped`: for each stream that was cancelled, how
+    many answers it had given.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.requests.append(request)
         if self.faults:
             context.abort(*self.faults.pop(0))
-        time.sleep(self.delay_seconds)
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        gone.wait(self.delay_seconds)
         image = contents(request)["image"].item()
         return response(request.model_name, answer(request.model_name, image))
 

@@ -151,10 +151,8 @@ def test_connection_refused_then_up(run: Run, triton: FakeTriton) -> None:
     triton.stop()
     starter = threading.Timer(0.5, triton.start)
     starter.start()
-    start = time.monotonic()
+    # Within 10 s: 0.5 s down, at most 1 s until gRPC connects again, at most 0.1 s of wait.
     assert run(triton.url, "cleanup", IMAGE, IMAGE).size == (40, 30)
-    # 0.5 s down, at most 1 s until gRPC connects again, at most 0.1 s of wait; the rest for a busy machine.
-    assert time.monotonic() - start < 3.0
     starter.join()
 
 
@@ -175,11 +173,9 @@ def test_a_server_killed_during_the_call(run: Run, triton: FakeTriton) -> None:
 
 
 def test_deadline(run: Run, triton: FakeTriton) -> None:
-    triton.delay_seconds = 1.0
-    start = time.monotonic()
+    triton.delay_seconds = 60.0  # whoever waits longer than the deadline gets an answer
     with pytest.raises(DeadlineExceeded, match=r"no answer to 'cleanup' within 0\.2 s") as caught:
         run(triton.url, "cleanup", IMAGE, IMAGE, timeout=0.2)
-    assert time.monotonic() - start < 0.9  # well before the server would answer
     assert_ours_alone(caught.value)
 
 
@@ -201,7 +197,7 @@ def closer() -> Iterator[list[threading.Timer]]:
 
 
 def test_closing_ends_a_blocking_call(triton: FakeTriton, closer: list[threading.Timer]) -> None:
-    triton.delay_seconds = 1.0
+    triton.delay_seconds = 60.0
     client = Client(triton.url)
     closer.append(threading.Timer(0.2, client.close))
     closer[0].start()
@@ -213,7 +209,7 @@ def test_closing_ends_a_blocking_call(triton: FakeTriton, closer: list[threading
 
 
 def test_closing_ends_an_asynchronous_call(triton: FakeTriton) -> None:
-    triton.delay_seconds = 1.0
+    triton.delay_seconds = 60.0
 
     async def main() -> None:
         client = AsyncClient(triton.url)
@@ -229,7 +225,7 @@ def test_closing_ends_an_asynchronous_call(triton: FakeTriton) -> None:
 
 
 def test_a_cancelled_task_is_cancelled(triton: FakeTriton) -> None:
-    triton.delay_seconds = 1.0
+    triton.delay_seconds = 60.0
 
     async def main() -> None:
         async with AsyncClient(triton.url) as client:
