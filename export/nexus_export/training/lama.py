@@ -26,15 +26,8 @@ from nexus_export.lama.network import COMPACT_CONFIG
 from nexus_export.lama.pyramid import pyramid_fill
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
-from nexus_export.training.lama_losses import (
-    PatchDiscriminator,
-    discriminator_loss,
-    feature_matching,
-    generator_adversarial,
-    gradient_penalty,
-    reconstruction,
-    structure,
-)
+from nexus_export.training.lama_judge import Judge
+from nexus_export.training.lama_losses import reconstruction, structure
 from nexus_export.training.lama_photos import load_photos
 from nexus_export.training.lama_report import Report
 from nexus_export.training.lama_schedule import Schedule
@@ -79,7 +72,7 @@ class Trainer:
         self.device, self.workers = device, workers
         # Convolutions on channels-last tensors are about twice as fast, on processors and GPUs alike.
         self.generator = Generator(COMPACT_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.judge = Judge(schedule, device, workers)
         # Else the decoder's norms learn to keep every ReLU shut: silence is the quickest way to be rid of
         # the noise of early steps, and a way without return. The last layer's weights can silence it too,
         # but still get gradients.
@@ -94,9 +87,6 @@ class Trainer:
             self.generator.load_state_dict(read_compact(weights).state_dict())
         outer = ("model.1.", f"model.{len(self.generator.model) - 1}.")
         self.generator_optimiser = Muon(self.generator, outer)
-        self.discriminator_optimiser = torch.optim.Adam(
-            self.discriminator.parameters(), lr=schedule.discriminator_learning_rate, betas=(0.0, 0.99)
-        )
         self.average = MovingAverage(self.generator, schedule.averaging_decay)
         self.balance = GradientBalance()
         self.step = 0
@@ -104,9 +94,8 @@ class Trainer:
         state = load(out / STATE, device)
         if state is not None:
             self.generator.load_state_dict(state["generator"])
-            self.discriminator.load_state_dict(state["discriminator"])
+            self.judge.load_state_dict(state["judge"])
             self.generator_optimiser.load_state_dict(state["generator_optimiser"])
-            self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
             self.average.module.load_state_dict(state["average"])
             self.balance.norms = state["gradient_norms"]
             self.step, self.trained_seconds = state["step"], state["trained_seconds"]
@@ -122,9 +111,8 @@ class Trainer:
             self.out / STATE,
             {
                 "generator": self.generator.state_dict(),
-                "discriminator": self.discriminator.state_dict(),
+                "judge": self.judge.state_dict(),
                 "generator_optimiser": self.generator_optimiser.state_dict(),
-                "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
                 "average": self.average.module.state_dict(),
                 "gradient_norms": self.balance.norms,
                 "step": self.step,
@@ -145,7 +133,8 @@ class Trainer:
         noise = torch.cat([tile(self.device).roll(shift, (2, 3)) for shift in shifts])
         self.generator.train(done < schedule.norms_until)
         smooth = pyramid_fill(image, mask)
-        with self._mixed_precision():
+        # Convolutions in BF16: twice the speed where the hardware has it, with FP32's range.
+        with torch.autocast(self.device.type, torch.bfloat16):
             output = self.generator(torch.cat([smooth, mask], dim=1))
         leaf = output.detach().float().requires_grad_()
         faithful, grains = smooth + leaf[:, :OUT_CHANNELS], grain(leaf[:, OUT_CHANNELS:], noise)
@@ -165,8 +154,8 @@ class Trainer:
             if "adversarial" not in self.balance.norms and self.workers.is_first:
                 write_compact(self.average.module, self.out / "lama_reconstruction.safetensors")
             whole = composite(faithful + grains)
-            told["discriminator"] = self._discriminator_step(image, whole.detach(), mask)
-            losses |= self._judged(image, whole, mask)
+            told["discriminator"] = self.judge.train_step(self.step, image, whole.detach(), mask)
+            losses |= self.judge.losses(image, whole, mask)
         shares = {
             "structure": schedule.structure_share,
             "grain": schedule.grain_share,
@@ -182,37 +171,6 @@ class Trainer:
         self.average.update(self.step)
         self.step += 1
         return told | {name: loss.detach() for name, loss in losses.items()}
-
-    def _judged(self, image: Tensor, whole: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """What the discriminator makes of the generator's fill, and how far its features are from the truth's."""
-        self.discriminator.requires_grad_(False)
-        with self._mixed_precision():
-            with torch.no_grad():
-                _, real_features = self.discriminator(image, mask)
-            logits, fake_features = self.discriminator(whole, mask)
-        self.discriminator.requires_grad_(True)
-        return {
-            "adversarial": generator_adversarial(logits.float(), mask),
-            "matching": feature_matching(real_features, fake_features, mask),
-        }
-
-    def _discriminator_step(self, image: Tensor, composite: Tensor, mask: Tensor) -> Tensor:
-        with self._mixed_precision():
-            real, _ = self.discriminator(image, mask)
-            fake, _ = self.discriminator(composite, mask)
-        loss = discriminator_loss(real.float(), fake.float(), mask)
-        if self.step % self.schedule.penalty_every == 0:
-            weight = self.schedule.penalty_weight * self.schedule.penalty_every
-            loss = loss + weight * gradient_penalty(self.discriminator, image, mask)
-        self.discriminator_optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.workers.average_gradients(self.discriminator)
-        self.discriminator_optimiser.step()
-        return loss.detach()
-
-    def _mixed_precision(self) -> torch.autocast:
-        # Convolutions in BF16: twice the speed where the hardware has it, with FP32's range.
-        return torch.autocast(self.device.type, torch.bfloat16)
 
 
 def train(trainer: Trainer, save_minutes: float) -> None:
