@@ -46,7 +46,7 @@ SEED = 1
 AIMS = {
     ("fills", "asked colour dominant"): 0.9,
     ("fills", "asked shape recognised"): 0.8,
-    ("empty prompt, SSIM with the original", "lead"): 0.0,
+    ("empty prompt, SSIM with the original", "lead at guidance 1"): 0.0,
     ("autoencoder, PSNR dB of crops", "mean"): 28.0,
 }
 #: The crops of 256 x 256 of each photo that the autoencoder is measured on, and its longer side then.
@@ -188,9 +188,13 @@ def measure(settings: Settings) -> dict[str, Any]:
         weak, strong = (painter.paint(case, case.prompt, steps, scale, SEED + number) for scale in (1.0, 7.5))
         inside = case.mask[0].numpy() > 0.5
         apart.append(float(np.abs(weak.astype(int) - strong)[inside].mean()))
-    empty = [painter.paint(case, "", steps, 1.0, SEED + number) for number, case in few]
-    continued = float(np.mean([likeness(case, picture) for (_, case), picture in zip(few, empty)]))
-    mean_colour = float(np.mean([likeness(case, mean_fill(case)) for _, case in few]))
+    empty, guided = (
+        [painter.paint(case, "", steps, scale, SEED + number) for number, case in few] for scale in (1.0, 7.5)
+    )
+    continued, pushed, mean_colour = (
+        float(np.mean([likeness(case, picture) for (_, case), picture in zip(few, pictures)]))
+        for pictures in (empty, guided, [mean_fill(case) for _, case in few])
+    )
     draw_sheet(cases, painted, empty, colours, shapes, guesses)
     found: dict[str, Any] = {
         "settings": asdict(settings) | {"strength": 1.0, "scheduler": "euler"},
@@ -210,9 +214,10 @@ def measure(settings: Settings) -> dict[str, Any]:
         },
         "guidance 1 against 7.5": {"mean difference inside the mask, of 255": float(np.mean(apart))},
         "empty prompt, SSIM with the original": {
-            "fill": continued,
+            "fill at guidance 1": continued,
+            "fill at guidance 7.5": pushed,
             "mean colour": mean_colour,
-            "lead": continued - mean_colour,
+            "lead at guidance 1": continued - mean_colour,
         },
         "by colour": by("colour", cases, colours),
         "by shape": by("shape", cases, shapes),
