@@ -10,6 +10,8 @@ from nexus_export.lama.network import COMPACT_CONFIG, LamaNetwork, export_templa
 from nexus_export.onnx_graphs.template import fill
 from safetensors.numpy import load_file
 
+from .same_nodes import assert_same_nodes
+
 PACKAGE = Path(nexus_export.__file__).parent
 TEMPLATE = PACKAGE / "templates" / "lama_compact.onnx"
 WEIGHTS = PACKAGE / "weights" / "lama_compact.safetensors"
@@ -26,7 +28,7 @@ def exported() -> onnx.ModelProto:
 
 
 def test_the_same_nodes(committed: onnx.ModelProto, exported: onnx.ModelProto) -> None:
-    assert list(committed.graph.node) == list(exported.graph.node)
+    assert_same_nodes(committed, exported)
 
 
 def test_the_same_initializers(committed: onnx.ModelProto, exported: onnx.ModelProto) -> None:
