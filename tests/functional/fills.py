@@ -118,14 +118,19 @@ class Switches:
 
     @contextmanager
     def _set(self, word: str, *tiers: str) -> Iterator[None]:
-        paths = [self.models / f"{tier}_unet/1/switch" for tier in tiers]
-        for path in paths:
-            path.write_text(word)
+        for tier in tiers:
+            self._turn(tier, word)
         try:
             yield
         finally:
-            for path in paths:
-                path.write_text("0")
+            for tier in tiers:
+                self._turn(tier, "0")
+
+    def _turn(self, tier: str, word: str) -> None:
+        """At one stroke: an execution must not find the file empty."""
+        path = self.models / f"{tier}_unet/1/switch"
+        path.with_name("turned").write_text(word)
+        path.with_name("turned").replace(path)
 
 
 def faulty_repository(folder: Path) -> Switches:

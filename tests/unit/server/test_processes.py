@@ -21,9 +21,18 @@ print(subprocess.Popen([sys.executable, *sys.argv[1:]]).pid, flush=True)
 time.sleep(600)
 """
 
+Start = Callable[[str], tuple[int, psutil.Process]]
+SLEEP = "import time; time.sleep(600)"
+
+
+def until(condition: Callable[[], object]) -> None:
+    """The kernel may take a moment; the suite's timeout bounds it."""
+    while not condition():
+        time.sleep(0.01)
+
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, psutil.Process]]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Start a tritonserver whose one stub, of the model lama, runs the given program."""
     parents = []
 
@@ -35,7 +44,10 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, psutil.Process]
         parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         parents.append(parent)
         assert parent.stdout is not None
-        return parent.pid, psutil.Process(int(parent.stdout.readline()))
+        stub_process = psutil.Process(int(parent.stdout.readline()))
+        # Popen returns when the kernel closes its pipe in exec, a moment before there is a command line.
+        until(stub_process.cmdline)
+        return parent.pid, stub_process
 
     yield run
     for parent in parents:
@@ -43,16 +55,6 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, psutil.Process]
             process.kill()
         parent.kill()
         parent.communicate()
-
-
-Start = Callable[[str], tuple[int, psutil.Process]]
-SLEEP = "import time; time.sleep(600)"
-
-
-def until(condition: Callable[[], object]) -> None:
-    """The kernel may take a moment; the suite's timeout bounds it."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def test_a_dead_process_is_named(start: Start) -> None:
