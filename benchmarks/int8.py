@@ -127,8 +127,8 @@ def page(results: Mapping[str, Any]) -> str:
         "# INT8",
         "",
         "Written by `python -m benchmarks.int8`. Explicit QDQ: weights INT8, symmetric, a scale an output channel; "
-        "activations UINT8. What stays in floating point is stored in FP16 and computed in FP32. The UNets are tiny "
-        "ones of random weights: of their files a good part is the graph, and their speed is no full-size UNet's.",
+        "activations UINT8. What stays in floating point is stored in FP16 and computed in FP32. SD 1.5's UNet is a "
+        "tiny one of random weights: of its file a good part is the graph. No UNet here is a full-size one.",
         "",
         _misses(results),
         "",

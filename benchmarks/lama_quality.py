@@ -12,32 +12,19 @@ results/lama_quality.md and results/lama_quality.jpg; of other photos, it only p
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnx
-import onnxruntime
 import torch
-from nexus_export.compact import LAMA_TEMPLATE, LAMA_WEIGHTS
-from nexus_export.lama.checkpoint import load_checkpoint
-from nexus_export.lama.generator import Generator
-from nexus_export.lama.network import complete
-from nexus_export.lama.pyramid import pyramid_fill
-from nexus_export.onnx_graphs.template import fill
 from nexus_export.training.lama_masks import boxes, outlines, strokes
 from nexus_export.training.lama_spectrum import hole_spectrum_error
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from safetensors.numpy import load_file
 
+from benchmarks.lama_fills import FILLS, Fill, Picture, compact_network, to_tensor
 from benchmarks.publish import RESULTS, publish
-
-Picture = NDArray[np.uint8]
-Fill = Callable[[Picture, Picture], Picture]
-"""Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3]."""
 
 Results = dict[str, dict[str, dict[str, float]]]
 """Fill, group of holes, and the name of a figure."""
@@ -47,7 +34,6 @@ LONGEST_SIDE = 512
 MASK_KINDS = {"free-form": strokes, "box": boxes, "object": outlines}
 MASKS_OF_A_KIND = 4
 LARGEST_SHARE = 0.25
-OPENCV_RADIUS_PIXELS = 3
 TILE = 256
 OURS = "compact LaMa"
 LOUDNESSES = (0.0, 0.75, 1.25)
@@ -85,57 +71,6 @@ def make_mask(kind: str, seed: Sequence[int], height: int, width: int) -> Pictur
             return mask
 
 
-def compact_network() -> Fill:
-    """The committed weights in the committed template, in onnxruntime."""
-    model = fill(onnx.load(str(LAMA_TEMPLATE)), load_file(LAMA_WEIGHTS))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-    def run(image: Picture, mask: Picture) -> Picture:
-        (filled,) = session.run(["filled"], {"image": image[None], "mask": mask[None, :, :, None]})
-        return np.asarray(filled[0], np.uint8)
-
-    return run
-
-
-def at_loudness(generator: Generator, loudness: float) -> Fill:
-    """The same network in torch, its grain as loud as given."""
-
-    def run(image: Picture, mask: Picture) -> Picture:
-        with torch.inference_mode():
-            painted = complete(
-                generator, _tensor(image), torch.from_numpy(mask)[None, None].float(), True, loudness
-            )
-        return np.where(mask[..., None] > 0, _picture(painted), image)
-
-    return run
-
-
-def pyramid(image: Picture, mask: Picture) -> Picture:
-    """The fill that the network starts from."""
-    filled = pyramid_fill(_tensor(image), torch.from_numpy(mask)[None, None].float())
-    return _picture(filled)
-
-
-def _tensor(picture: Picture) -> torch.Tensor:
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-
-
-def _picture(tensor: torch.Tensor) -> Picture:
-    return np.asarray((tensor[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
-
-
-def opencv(image: Picture, mask: Picture, method: int) -> Picture:
-    """OpenCV's inpainting."""
-    return cv2.inpaint(image, mask, OPENCV_RADIUS_PIXELS, method).astype(np.uint8)
-
-
-FILLS: dict[str, Fill] = {
-    "Telea": partial(opencv, method=cv2.INPAINT_TELEA),
-    "Navier-Stokes": partial(opencv, method=cv2.INPAINT_NS),
-    "pyramid": pyramid,
-}
-
-
 def masked_psnr(filled: Picture, truth: Picture, mask: Picture) -> float:
     """PSNR in dB over the pixels of the hole."""
     error = (filled.astype(np.float64) - truth)[mask > 0]
@@ -162,7 +97,7 @@ def masked_ssim(filled: Picture, truth: Picture, mask: Picture) -> float:
 def spectrum_error(filled: Picture, truth: Picture, mask: Picture) -> float:
     """Error in dB of the log-power spectrum inside the hole; NaN where no patch of 16 pixels fits into it."""
     hole = torch.from_numpy(mask)[None, None].float()
-    return float(hole_spectrum_error(_tensor(filled), _tensor(truth), hole))
+    return float(hole_spectrum_error(to_tensor(filled), to_tensor(truth), hole))
 
 
 @dataclass(frozen=True)
@@ -318,8 +253,7 @@ def main() -> None:
             "dB below half the pyramid's": round(errors["pyramid"] / 2 - errors[OURS], 4),
         },
     }
-    generator = load_checkpoint(LAMA_WEIGHTS)
-    other = measure(photos, {f"{factor:g}": at_loudness(generator, factor) for factor in LOUDNESSES})
+    other = measure(photos, {f"{factor:g}": compact_network(factor) for factor in LOUDNESSES})
     loudness = {name: row["all"] for name, row in other.items()} | {"1": results[OURS]["all"]}
     found["loudness"] = dict(sorted(loudness.items(), key=lambda item: float(item[0])))
     if options.photos != PHOTOS:

@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_band_is_its_own_and_of_unit_deviation() -> None:
-    noise = tile(CPU)
+    noise = tile(CPU).float()
     assert noise.shape == (1, BANDS, SIDE, SIDE)
     torch.testing.assert_close(noise.std((2, 3)), torch.ones(1, BANDS), atol=1e-3, rtol=0)
     power = torch.fft.fft2(noise[0]).abs().square()
@@ -47,11 +47,11 @@ def test_loudness_is_even() -> None:
     loudness[:, 0, 20, 24] = 1.0
     expected = torch.zeros(1, 1, 40, 48)
     inside = (..., slice(20 - EVEN // 2, 21 + EVEN // 2), slice(24 - EVEN // 2, 25 + EVEN // 2))
-    expected[inside] = (tile(CPU)[:, :1, :40, :48] / EVEN**2)[inside]
+    expected[inside] = (tile(CPU).float()[:, :1, :40, :48] / EVEN**2)[inside]
     torch.testing.assert_close(grain(loudness, tile(CPU)), expected, atol=1e-6, rtol=0)
     ones = torch.ones(1, BANDS, 40, 48)
     torch.testing.assert_close(
-        grain(ones, tile(CPU)), tile(CPU)[..., :40, :48].sum(1, keepdim=True), atol=1e-5, rtol=0
+        grain(ones, tile(CPU)), tile(CPU).float()[..., :40, :48].sum(1, keepdim=True), atol=1e-5, rtol=0
     )
 
 
@@ -64,5 +64,5 @@ def test_a_fill_is_correction_and_grain() -> None:
     image, mask = torch.full((2, 3, 64, 64), 0.5), torch.ones(2, 1, 64, 64)
     painted = complete(loud, image, mask, pyramid=True)  # type: ignore[arg-type]
     change = painted - 0.5 - torch.tensor([0.0, 0.25, 0.0])[:, None, None]
-    expected = (0.1 * tile(CPU)[0, 5, :64, :64]).expand(2, 3, -1, -1)
+    expected = (0.1 * tile(CPU).float()[0, 5, :64, :64]).expand(2, 3, -1, -1)
     torch.testing.assert_close(change, expected, atol=1e-6, rtol=0)

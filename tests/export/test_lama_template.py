@@ -1,5 +1,6 @@
 """The committed LaMa: today's torch code exports its template, and its weights fit."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import nexus_export
@@ -46,6 +47,12 @@ def test_the_same_inputs_and_outputs(committed: onnx.ModelProto, exported: onnx.
 def test_the_weights_fill_the_template(committed: onnx.ModelProto) -> None:
     onnx.checker.check_model(fill(committed, load_file(WEIGHTS)), full_check=True)
     assert load_checkpoint(WEIGHTS).config == COMPACT_CONFIG
+
+
+def test_the_card_names_both_files() -> None:
+    card = (PACKAGE.parents[1] / "MODELS.md").read_text()
+    for path in (WEIGHTS, TEMPLATE):
+        assert f"`{sha256(path.read_bytes()).hexdigest()}`" in card, path.name
 
 
 def test_the_weights_are_small() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nexus_export.checkpoint_files import check_architecture, read_state
 from nexus_export.errors import CheckpointError
 from nexus_export.export import Export
-from nexus_export.lama.generator import Generator, GeneratorConfig
+from nexus_export.lama.generator import OUT_CHANNELS, Generator, GeneratorConfig
 from nexus_export.lama.network import LamaNetwork, export_template
 from nexus_export.networks import NETWORKS
 from nexus_export.onnx_graphs.template import weight_shapes
@@ -83,15 +83,19 @@ def read_compact(path: Path) -> Generator:
             f"{path.name} was not written by this project's LaMa training; give big-lama as it was published, "
             "a .pt or .ckpt file."
         )
+    another_version = CheckpointError(
+        f"{path.name} has a generator configuration of another version; train it again or take this version's file."
+    )
     try:
         generator = Generator(GeneratorConfig(**json.loads(metadata[_CONFIG_KEY])))
     except (TypeError, ValueError):
-        raise CheckpointError(
-            f"{path.name} has a generator configuration of another version; train it again or take this version's file."
-        ) from None
+        raise another_version from None
     own = generator.state_dict()
     counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
     state = {**counters, **tensors}
+    last = f"model.{len(generator.model) - 1}.bias"
+    if last in state and len(state[last]) == OUT_CHANNELS != len(own[last]):
+        raise another_version  # from before there was grain
     check_architecture(path, state, {name: tuple(value.shape) for name, value in own.items()}, "lama_compact")
     generator.load_state_dict(state)
     return generator.eval()

@@ -15,16 +15,13 @@ COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
 """The network of our own training: small enough for a laptop's processor."""
 
 
-def complete(
-    generator: Generator, image: Tensor, mask: Tensor, pyramid: bool, loudness: float = 1.0
-) -> Tensor:
+def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -> Tensor:
     """The generator's whole picture, before known pixels are put back.
 
     Args:
         image: FP32 [B, 3, H, W] in [0, 1].
         mask: FP32 [B, 1, H, W], 1 in the hole, 0 elsewhere.
         pyramid: feed the pyramid fill and add correction and grain to it; otherwise feed a blanked hole.
-        loudness: factor on what the generator gives, of its grain.
 
     Returns:
         FP32 [B, 3, H, W], nominally in [0, 1].
@@ -32,7 +29,7 @@ def complete(
     if not pyramid:
         return generator(torch.cat([image * (1.0 - mask), mask], dim=1))  # type: ignore[no-any-return]
     faithful, amplitudes = correct(generator, image, mask)
-    return faithful + loudness * grain(amplitudes, tile(mask.device))
+    return faithful + grain(amplitudes, tile(mask.device))
 
 
 def correct(generator: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What a run shows of itself: figures on crops, best of photos it does not train on, and a sheet to look at."""
+"""What a run shows of itself: figures on crops, at best of photos that it does not train on, and a sheet to look at."""
 
 from collections.abc import Sequence
 from pathlib import Path

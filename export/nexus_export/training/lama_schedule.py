@@ -28,11 +28,11 @@ class Schedule:
     """Norm of this loss's gradient in the generator's output, relative to the reconstruction's; the next three
     likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows."""
     grain_share: float = 0.6
+    adversarial_share: float = 0.5
+    matching_share: float = 0.5
     quiet: float = 5.0
     """What SSIM is worth beside the spectra in the loss of the grain, in nats: noise costs SSIM wherever the lost
     pixels were smooth."""
-    adversarial_share: float = 0.5
-    matching_share: float = 0.5
     adversarial_from: float = 1.0
     """Share of the run after which the discriminator joins, with the two losses above; by default never: the weights of
     this package were finished without."""
