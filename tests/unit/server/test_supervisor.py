@@ -12,13 +12,13 @@ from typing import Any
 
 import psutil
 import pytest
-from nexus_server import supervisor, tritonserver
+from nexus_server import supervisor
 from nexus_server.errors import ServerError
 from nexus_server.processes import below
 from nexus_server.repository import Repository
 from nexus_server.supervisor import Supervisor
 from nexus_server.triton import Triton
-from nexus_server.tritonserver import Settings, Tritonserver
+from nexus_server.tritonserver import Settings
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
@@ -261,60 +261,3 @@ def test_a_failed_start_leaves_no_process(serve: Serve) -> None:
             "setsid sleep 600 & exec sleep 600",  # a child that no signal to the server reaches
             start_timeout_s=0.3,
         )
-
-
-def test_a_server_that_ends_as_its_time_does() -> None:
-    """Between the time-out and the kill the process may end by itself."""
-
-    class Process:
-        pid, returncode = 2**22 + 1, None  # no process: Linux has none above 2**22
-
-        async def wait(self) -> int:
-            if not self.returncode:
-                await asyncio.sleep(0.05)
-            return 0
-
-        def terminate(self) -> None:
-            pass
-
-        def kill(self) -> None:
-            self.returncode = 1
-            raise ProcessLookupError
-
-    process: Any = Process()
-    asyncio.run(Tritonserver(process, "nexus_none_").stop([], 0.01))
-    assert process.returncode == 1
-
-
-@pytest.mark.parametrize("looks", [3, 1_000_000])
-def test_what_was_killed_gets_a_moment_to_end(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of a server is the end of its stubs, but a stub that the kernel cannot end does not hold it up."""
-
-    class Process:
-        pid, returncode = 2**22 + 1, 0
-
-        async def wait(self) -> int:
-            return 0
-
-        def terminate(self) -> None:
-            raise ProcessLookupError
-
-    class Stub:
-        killed, looks = False, 0
-
-        def kill(self) -> None:
-            self.killed = True
-
-        def is_running(self) -> bool:
-            self.looks += 1
-            return self.looks <= looks
-
-        def status(self) -> str:
-            return str(psutil.STATUS_DISK_SLEEP)
-
-    monkeypatch.setattr(tritonserver, "_KILL_TIMEOUT_S", 0.2)
-    process: Any = Process()
-    stub: Any = Stub()
-    asyncio.run(Tritonserver(process, "nexus_none_").stop([stub], 0.01))
-    assert stub.killed
-    assert stub.looks == 4 if looks == 3 else 4 < stub.looks < looks
