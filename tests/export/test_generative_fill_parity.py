@@ -31,8 +31,6 @@ Run = Callable[..., tuple[NDArray[np.float32], NDArray[np.uint8]]]
 # A part of a photo of a size (height, width), and a mask of that size.
 Crop = Callable[[tuple[int, int]], tuple[Image.Image, Image.Image]]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TIERS = ("sdxl", "sd15")
 SIDE = 160
 SIZES = ((128, 192), (192, 128))
@@ -52,8 +50,11 @@ PSNR_DECIBELS = 45
 # What half a level of grey under the mask makes of that. The worst measured is 4.3e-2, at a guidance of 7.5.
 GREY_TOLERANCE = 8e-2
 
-# diffusers hands torch tensors to np.array, which numpy 2 remarks on
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # diffusers hands torch tensors to np.array, which numpy 2 remarks on
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 class Recorder(LocalNetworks):

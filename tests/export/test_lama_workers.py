@@ -25,10 +25,14 @@ def _work(rank: int, port: int, out: Path) -> None:
     workers.close()
 
 
-def test_two_workers_share_gradients_and_the_clock(tmp_path: Path) -> None:
+def _is_free(port: int) -> bool:
+    """Asked of ports below those that the kernel hands out, which others may get before the workers have started."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_two_workers_share_gradients_and_the_clock(tmp_path: Path) -> None:
+    port = next(port for port in range(29500, 29600) if _is_free(port))
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_work, args=(rank, port, tmp_path)) for rank in range(2)]
     for process in processes:

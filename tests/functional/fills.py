@@ -77,6 +77,11 @@ class Meter:
             time.sleep(2 * DAWDLE_S)
         return last
 
+    def calls_from_now(self) -> int:
+        """How many calls end after this moment, once nothing is added: one, where only what was under way goes on."""
+        now = self.work().calls
+        return self.settled().calls - now
+
     def _now(self) -> Work:
         work = Work()
         for batch in self._triton.get_inference_statistics(self._network).model_stats[0].batch_stats:

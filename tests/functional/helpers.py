@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,24 @@ def resident_bytes(server: LocalServer) -> int:
     return total
 
 
+def fewest_executions(attempt: Callable[[int], int], limit: float) -> None:
+    """Raises AssertionError unless one of three attempts, `attempt(0)` to `attempt(2)`, needs at most `limit`.
+
+    Requests share what they reach within milliseconds of one another, which a busy machine can spoil.
+    """
+    needed = []
+    for number in range(3):
+        needed.append(attempt(number))
+        if needed[-1] <= limit:
+            return
+    raise AssertionError(f"{needed} executions in three attempts, where {limit:g} should do")
+
+
 def rembg_alpha(
     path: Path, model: str, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> npt.NDArray[np.int16]:
     """The alpha that the rembg package gives with `weights`, a file of the name that it expects, INT16 [H, W]."""
     monkeypatch.setenv("U2NET_HOME", str(weights.parent))
-    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # random weights are not the published file
     # Its import compiles alpha matting, which nothing here uses, for most of a minute.
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     import rembg  # reads the environment when a session is made

@@ -45,6 +45,14 @@ def response(model: str, outputs: Tensors) -> Any:
     return message
 
 
+def _end_of(context: Any) -> threading.Event:
+    """Set when the call is over, whoever ended it."""
+    gone = threading.Event()
+    if not context.add_callback(gone.set):  # over already
+        gone.set()
+    return gone
+
+
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """A real gRPC server on 127.0.0.1 with the faults of a real Triton.
 
@@ -87,15 +95,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.requests.append(request)
         if self.faults:
             context.abort(*self.faults.pop(0))
-        gone = threading.Event()
-        context.add_callback(gone.set)
+        gone = _end_of(context)
         gone.wait(self.delay_seconds)
         image = contents(request)["image"].item()
         return response(request.model_name, answer(request.model_name, image))
 
     def ModelStreamInfer(self, requests: Any, context: Any) -> Iterator[Any]:
-        gone = threading.Event()
-        context.add_callback(gone.set)
+        gone = _end_of(context)
         for request in requests:
             self.requests.append(request)
             self.metadata.append(dict(context.invocation_metadata()))

@@ -103,11 +103,12 @@ def test_who_is_alone_waits_for_nobody(network: Network, monkeypatch: pytest.Mon
 def test_patience_with_who_does_not_return_ends(network: Network) -> None:
     """Each of the others goes on; the timer of one round is none of the next."""
 
-    async def later() -> None:
+    async def all_and_later() -> None:
+        await asyncio.gather(*(network.loop(name, calls) for calls, name in enumerate("abcd", 1)))
         await asyncio.sleep(10 * PATIENCE_S)
         await network.call("e")
 
-    run(*(network.loop(name, calls) for calls, name in enumerate("abcd", 1)), later())
+    run(all_and_later())
     assert network.groups == ["a", "bcd", "bcd", "cd", "d", "e"]
 
 
