@@ -12,6 +12,7 @@ CPU = torch.device("cpu")
 def test_every_band_is_its_own_and_of_unit_deviation() -> None:
     noise = tile(CPU).float()
     assert noise.shape == (1, BANDS, SIDE, SIDE)
+    # FP16 has eleven bits; and torch divides by one less than there are.
     torch.testing.assert_close(noise.std((2, 3)), torch.ones(1, BANDS), atol=1e-3, rtol=0)
     power = torch.fft.fft2(noise[0]).abs().square()
     # No frequency belongs to two bands: all but rounding of the power at each is in the loudest one.

@@ -11,6 +11,7 @@ from nexus_export.errors import BuildError
 from nexus_export.lama.checkpoint import load_checkpoint
 from nexus_export.lama.generator import OUT_CHANNELS
 from nexus_export.quality.metrics import ssim
+from nexus_export.training import lama_spectrum
 from nexus_export.training.lama import Trainer, train
 from nexus_export.training.lama_balance import GradientBalance
 from nexus_export.training.lama_bank import Bank
@@ -104,6 +105,23 @@ def test_spectrum_errors_see_blur_and_forgive_other_noise() -> None:
     thin = torch.zeros(2, 1, 64, 64)
     thin[..., 8:12, :] = 1
     assert hole_spectrum_error(blurred, truth, thin).isnan().all()
+
+
+def test_power_has_to_be_right_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the truth is ten times as loud: even noise as quiet as the rest is right in the median patch."""
+    noise = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.01
+    loud = torch.ones(1, 1, 128, 128)
+    loud[..., :32] = 10.0
+    truth, quiet = 0.5 + noise[:1] * loud, 0.5 + noise[1:]
+    even = 0.5 + noise[1:] * loud.square().mean().sqrt()
+    hole, served = torch.ones(1, 1, 128, 128), lama_spectrum.WHOLE
+
+    def prefers_quiet(whole: float) -> bool:
+        monkeypatch.setattr(lama_spectrum, "WHOLE", whole)
+        return bool(spectral(quiet, truth, hole) < spectral(even, truth, hole))
+
+    assert prefers_quiet(0.0)
+    assert not prefers_quiet(served)
 
 
 def test_balance_scales_every_gradient_to_its_share() -> None:
