@@ -77,7 +77,7 @@ def test_an_empty_prompt_goes_on_with_the_background(client: Client) -> None:
         flat = np.where(lost[..., None], truth[~lost].mean(axis=0), truth).astype(np.uint8)
         leads.append(likeness(filled, truth, lost) - likeness(flat, truth, lost))
     assert len(leads) == 8
-    assert np.mean(leads) > 0, leads
+    assert np.mean(leads) > 0, leads  # 0.014; with two other seeds 0.009 and 0.003
 
 
 def likeness(
