@@ -65,19 +65,18 @@ def test_guidance_changes_the_picture(client: Client) -> None:
 
 
 def test_an_empty_prompt_goes_on_with_the_background(client: Client) -> None:
-    """Over the photos nearer to what was lost, by SSIM, than the mean colour of everything around it."""
+    """With the server's own guidance, on average nearer to what was lost, by SSIM, than the mean colour around it."""
     leads = []
     for path in sorted(PHOTOS.glob("*.jpg")):
         picture = Image.open(path).convert("RGB")
         picture.thumbnail((512, 512))
         lost = ellipse((picture.height, picture.width), (picture.width // 2, picture.height // 2), (70, 70))
-        options = {**OPTIONS, "guidance_scale": 1.0}
-        filled = np.asarray(client.generative_fill(picture, lost, "", seed=3, **options).image)
+        filled = np.asarray(client.generative_fill(picture, lost, "", seed=3, steps=12, strength=1.0).image)
         truth = np.asarray(picture)
         flat = np.where(lost[..., None], truth[~lost].mean(axis=0), truth).astype(np.uint8)
         leads.append(likeness(filled, truth, lost) - likeness(flat, truth, lost))
     assert len(leads) == 8
-    assert np.mean(leads) > 0, leads  # 0.014; with two other seeds 0.009 and 0.003
+    assert np.mean(leads) > 0, leads  # 0.037, and at least 0.024 on each photo
 
 
 def likeness(
