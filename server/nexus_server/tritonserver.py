@@ -95,15 +95,12 @@ class Tritonserver:
                 process.kill()
         # The kernel takes a moment to end what was killed; until then it holds ports, memory and the GPU's.
         deadline = time.monotonic() + _KILL_TIMEOUT_S
-        while (
-            alive := [process.pid for process in doomed if is_alive(process)]
-        ) and time.monotonic() < deadline:
+        while (alive := set(filter(is_alive, doomed))) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         if alive:
-            pids = ", ".join(map(str, alive))
+            pids = ", ".join(str(process.pid) for process in alive)
             print(
-                f"nexus-server: the kernel has not ended {pids} in {_KILL_TIMEOUT_S:g} s; going on",
-                flush=True,
+                f"nexus-server: the kernel has not ended {pids} in {_KILL_TIMEOUT_S} s; going on", flush=True
             )
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
             region.unlink(missing_ok=True)

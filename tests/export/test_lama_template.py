@@ -3,9 +3,9 @@
 from hashlib import sha256
 from pathlib import Path
 
-import nexus_export
 import onnx
 import pytest
+from nexus_export.compact import LAMA_TEMPLATE, LAMA_WEIGHTS
 from nexus_export.lama.checkpoint import load_checkpoint
 from nexus_export.lama.network import COMPACT_CONFIG, LamaNetwork, export_template
 from nexus_export.onnx_graphs.template import fill
@@ -13,19 +13,15 @@ from safetensors.numpy import load_file
 
 from .same_nodes import assert_same_nodes
 
-PACKAGE = Path(nexus_export.__file__).parent
-TEMPLATE = PACKAGE / "templates" / "lama_compact.onnx"
-WEIGHTS = PACKAGE / "weights" / "lama_compact.safetensors"
-
 
 @pytest.fixture(scope="module")
 def committed() -> onnx.ModelProto:
-    return onnx.load(str(TEMPLATE))
+    return onnx.load(str(LAMA_TEMPLATE))
 
 
 @pytest.fixture(scope="module")
 def exported() -> onnx.ModelProto:
-    return export_template(LamaNetwork(load_checkpoint(WEIGHTS), pyramid=True))
+    return export_template(LamaNetwork(load_checkpoint(LAMA_WEIGHTS), pyramid=True))
 
 
 def test_the_same_nodes(committed: onnx.ModelProto, exported: onnx.ModelProto) -> None:
@@ -45,16 +41,16 @@ def test_the_same_inputs_and_outputs(committed: onnx.ModelProto, exported: onnx.
 
 
 def test_the_weights_fill_the_template(committed: onnx.ModelProto) -> None:
-    onnx.checker.check_model(fill(committed, load_file(WEIGHTS)), full_check=True)
-    assert load_checkpoint(WEIGHTS).config == COMPACT_CONFIG
+    onnx.checker.check_model(fill(committed, load_file(LAMA_WEIGHTS)), full_check=True)
+    assert load_checkpoint(LAMA_WEIGHTS).config == COMPACT_CONFIG
 
 
 def test_the_card_names_both_files() -> None:
-    card = (PACKAGE.parents[1] / "MODELS.md").read_text()
-    for path in (WEIGHTS, TEMPLATE):
+    card = (Path(__file__).parents[2] / "MODELS.md").read_text()
+    for path in (LAMA_WEIGHTS, LAMA_TEMPLATE):
         assert f"`{sha256(path.read_bytes()).hexdigest()}`" in card, path.name
 
 
 def test_the_weights_are_small() -> None:
     # What the repository allows itself for this file.
-    assert WEIGHTS.stat().st_size <= 12 * 2**20
+    assert LAMA_WEIGHTS.stat().st_size <= 12 * 2**20
