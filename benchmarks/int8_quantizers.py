@@ -59,6 +59,7 @@ def quantize_with_onnxruntime(path: Path, given: Sequence[Row], keep: Sequence[s
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*LAYERS, "Relu"],
         per_channel=True,
+        reduce_range=True,  # weights of 7 bits, as ours for CPUs
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=excluded,

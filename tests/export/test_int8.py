@@ -9,16 +9,15 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export.artifacts import read_metadata
-from nexus_export.engines.symmetric import make_symmetric
 from nexus_export.export import Array, Run
 from nexus_export.networks import NETWORKS
 from nexus_export.onnx_graphs import writing
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.folding import fold
-from nexus_export.precision.int8 import quantize, without
-from nexus_export.precision.qdq import LAYERS, layers, quantised_weights
+from nexus_export.precision.int8 import quantize, quantized_model, without
+from nexus_export.precision.qdq import CPU_WEIGHT_MAX, GPU_WEIGHT_MAX, LAYERS, layers, quantised_weights
 from nexus_export.quality.photos import read_photos
-from nexus_export.quality.rows import rows
+from nexus_export.quality.rows import Row, rows
 from nexus_export.quality.verify import measure
 from nexus_export.runs import onnx_run
 from onnx import TensorProto, helper, numpy_helper
@@ -38,19 +37,29 @@ def upstream(artifact: Callable[[str], Path]) -> Callable[[str], Run]:
 
 
 @pytest.fixture(scope="module")
+def calibration(upstream: Callable[[str], Run]) -> Callable[[str], list[Row]]:
+    """The rows of a network that its ranges are taken from, of photos that no test uses, by name."""
+
+    @cache
+    def collect(name: str) -> list[Row]:
+        photos = read_photos(PHOTOS, "calibration")[:CALIBRATION_PHOTOS]
+        return list(rows(NETWORKS[name], "calibration", photos, upstream))
+
+    return collect
+
+
+@pytest.fixture(scope="module")
 def quantised(
     artifact: Callable[[str], Path],
-    upstream: Callable[[str], Run],
+    calibration: Callable[[str], list[Row]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
-    """The path of a network in INT8, calibrated on photos that no test uses, by name."""
+    """The path of a network in INT8 for a CPU, by name."""
 
     @cache
     def build(name: str) -> Path:
-        photos = read_photos(PHOTOS, "calibration")[:CALIBRATION_PHOTOS]
-        network = NETWORKS[name]
         out = tmp_path_factory.mktemp(name) / "model.onnx"
-        quantize(artifact(name), rows(network, "calibration", photos, upstream), network.int8_keep, out)
+        quantize(artifact(name), calibration(name), NETWORKS[name].int8_keep, out)
         return out
 
     return build
@@ -113,13 +122,14 @@ def test_folding_changes_no_value(opset: int, tmp_path: Path) -> None:
     assert np.abs(before - after).max() < 1e-6
 
 
-def test_weights_are_rounded_by_channel() -> None:
+@pytest.mark.parametrize("weight_max", [CPU_WEIGHT_MAX, GPU_WEIGHT_MAX])
+def test_weights_are_rounded_by_channel(weight_max: int) -> None:
     weights = (
         np.random.default_rng(3).normal(size=(4, 8, 3, 3)) * np.array([1e-3, 1, 10, 0])[:, None, None, None]
     )
-    values, scales = quantised_weights(weights.astype(np.float32), axis=0)
+    values, scales = quantised_weights(weights.astype(np.float32), 0, weight_max)
     assert values.dtype == np.int8
-    assert np.abs(values).max(axis=(1, 2, 3)).tolist() == [127, 127, 127, 0]
+    assert np.abs(values).max(axis=(1, 2, 3)).tolist() == [weight_max] * 3 + [0]
     # Half a step of every channel's own scale, whatever the others hold.
     error = np.abs(values * scales[:, None, None, None] - weights).max(axis=(1, 2, 3))
     assert (error <= 0.5001 * scales).all()
@@ -129,7 +139,7 @@ def test_small_network(small: tuple[Path, list[dict[str, Array]]], tmp_path: Pat
     path, inputs = small
     quantize(path, inputs, (), tmp_path / "int8.onnx")
     expected, found = (onnx_run(file)(inputs[0])["y"] for file in (path, tmp_path / "int8.onnx"))
-    # Probabilities; two layers, each with half a step in 255 of its input and in 127 of its weights.
+    # Probabilities; two layers, each with half a step in 255 of its input and in 63 of its weights.
     assert 0 < np.abs(expected - found).max() < 0.05
 
 
@@ -172,14 +182,17 @@ def test_network_reaches_its_gate(
 
 
 def test_gate_is_reached_as_tensorrt_takes_it(
-    quantised: Callable[[str], Path], upstream: Callable[[str], Run], tmp_path: Path
+    artifact: Callable[[str], Path],
+    calibration: Callable[[str], list[Row]],
+    upstream: Callable[[str], Run],
+    tmp_path: Path,
 ) -> None:
     """The network that loses most of its quality to signed activations; all are in benchmarks/results/int8.md."""
-    model = onnx.load(str(quantised("u2net")))
-    make_symmetric(model)
+    network = NETWORKS["u2net"]
+    model = quantized_model(artifact("u2net"), calibration("u2net"), network.int8_keep, "gpu")
     onnx.save(model, str(tmp_path / "symmetric.onnx"))
     photos = read_photos(PHOTOS, "test")[:TEST_PHOTOS]
-    quality, _ = measure(NETWORKS["u2net"], "int8", tmp_path / "symmetric.onnx", photos, upstream)
+    quality, _ = measure(network, "int8", tmp_path / "symmetric.onnx", photos, upstream)
     assert quality.passed, quality.complaint()
 
 
@@ -199,10 +212,14 @@ def test_structure_is_explicit(
     }
     assert dequantised.keys() == {layer.weights for layer in chosen}
     writers = {output: node for node in model.graph.node for output in node.output}
+    # Layers that share a zero point do not load with `runs.EXACT_INT8` where the processor has no VNNI.
+    assert len({node.input[2] for node in dequantised.values()}) == len(chosen)
     for layer in chosen:
         node = dequantised[layer.weights]
         values, scale, zero = (weights[tensor] for tensor in node.input)
         assert values.data_type == TensorProto.INT8
+        # Two products with a UINT8 fit in 16 bits, which is all that processors without VNNI add them in.
+        assert 2 * 255 * int(np.abs(numpy_helper.to_array(values)).max()) < 2**15
         assert list(scale.dims) == [values.dims[layer.axis]]
         assert not numpy_helper.to_array(zero).any()
     for node in model.graph.node:

@@ -16,7 +16,7 @@ from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.calibration import measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import ALL_OPS, HALF_DEQUANTIZE, to_half
-from nexus_export.precision.qdq import Layer, activations, insert, layers
+from nexus_export.precision.qdq import CPU_WEIGHT_MAX, GPU_WEIGHT_MAX, Layer, activations, insert, layers
 
 
 def quantize(
@@ -30,8 +30,9 @@ def quantize(
 ) -> None:
     """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a processor.
 
-    For a CPU: activations UINT8 with a zero point; all else is stored in FP16 and computed in FP32. For a GPU, as
-    TensorRT takes it: activations INT8 around zero, scales and all else FP16, but for `fp32_ops`.
+    For a CPU: activations UINT8 with a zero point, weights of 7 bits; all else is stored in FP16 and computed in FP32.
+    For a GPU, as TensorRT takes it: activations INT8 around zero, weights of 8 bits, scales and all else FP16, but for
+    `fp32_ops`.
 
     Takes about twice the memory of the FP32 weights, and what running a row takes.
 
@@ -47,18 +48,27 @@ def quantize(
     Raises:
         BuildError: the disk is full, or the folder cannot be written.
     """
-    model = fold(onnx.load(str(model_path)))
-    chosen = without(layers(model), keep)
-    ranges = measure_ranges(model, activations(chosen), rows)
-    quantized = insert(model, ranges, chosen)
-    del model
+    quantized = quantized_model(model_path, rows, keep, processor)
     # No engine on a CPU computes in FP16.
     singly: Collection[str] = {ALL_OPS}
     if processor == "gpu":
-        make_symmetric(quantized)
         # Before, scales are FP32, and the casts around them keep TensorRT from multiplying matrices in INT8.
         quantized, singly = raised(quantized, HALF_DEQUANTIZE), fp32_ops
     write_network(shorten_names(to_half(quantized, singly)), metadata, out)
+
+
+def quantized_model(
+    model_path: Path, rows: Iterable[Mapping[str, Array]], keep: Sequence[str], processor: Processor
+) -> onnx.ModelProto:
+    """Return the network with INT8 layers in the form for `processor`, and all else in FP32. See `quantize`."""
+    model = fold(onnx.load(str(model_path)))
+    chosen = without(layers(model), keep)
+    ranges = measure_ranges(model, activations(chosen), rows)
+    if processor == "cpu":
+        return insert(model, ranges, chosen, CPU_WEIGHT_MAX)
+    quantized = insert(model, ranges, chosen, GPU_WEIGHT_MAX)
+    make_symmetric(quantized)
+    return quantized
 
 
 def without(found: Iterable[Layer], keep: Sequence[str]) -> list[Layer]:

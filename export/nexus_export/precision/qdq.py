@@ -21,6 +21,11 @@ from nexus_export.precision.calibration import Ranges
 LAYERS = frozenset({"Conv", "MatMul", "Gemm"})
 # An activation that engines fold into the layer before it.
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
+# The largest magnitude of a weight. x86-64 processors without VNNI add the products of two UINT8 activations and two
+# INT8 weights in 16 bits, and saturate: with 7 bits 2 * 255 * 63 = 32,130 fits, so that every processor and every build
+# of onnxruntime adds exactly (its `reduce_range`). What that costs and saves: benchmarks/results/int8_processors.md.
+CPU_WEIGHT_MAX = 63
+GPU_WEIGHT_MAX = 127
 _LEAST_SCALE = 2.0**-24  # FP16 holds none but 0 below, and scales may be stored in it
 
 
@@ -64,8 +69,10 @@ def activations(chosen: Sequence[Layer]) -> list[str]:
     return list(dict.fromkeys(filter(None, names)))
 
 
-def insert(model: onnx.ModelProto, ranges: Ranges, chosen: Sequence[Layer]) -> onnx.ModelProto:
-    """Return a copy of a folded graph whose `chosen` layers are INT8; see the module for how.
+def insert(
+    model: onnx.ModelProto, ranges: Ranges, chosen: Sequence[Layer], weight_max: int
+) -> onnx.ModelProto:
+    """Return a copy of a folded graph whose `chosen` layers are INT8, weights within `weight_max` of 0.
 
     The INT8 weights keep the name that the FP32 ones had. An output of the graph stays as it was.
     """
@@ -94,8 +101,12 @@ def insert(model: onnx.ModelProto, ranges: Ranges, chosen: Sequence[Layer]) -> o
         changed.input[:] = [pairs.get(name, name) for name in node.input]
         layer = by_weights.get(node.input[1]) if len(node.input) > 1 else None
         if layer is not None:
-            values, scales = quantised_weights(numpy_helper.to_array(weights[layer.weights]), layer.axis)
-            constants = [f"{layer.weights}_scale", f"zeros_{scales.size}"]
+            values, scales = quantised_weights(
+                numpy_helper.to_array(weights[layer.weights]), layer.axis, weight_max
+            )
+            # One zero point a layer: where `runs.EXACT_INT8` turns weights into UINT8, onnxruntime names the new
+            # zero point after the old one, and fails on the second of two layers that share one.
+            constants = [f"{layer.weights}_scale", f"{layer.weights}_zero"]
             arrays.update(
                 {layer.weights: values, constants[0]: scales, constants[1]: np.zeros(scales.size, np.int8)}
             )
@@ -130,12 +141,14 @@ def with_graph(
     return changed
 
 
-def quantised_weights(weights: Array, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """INT8 values in [-127, 127] and FP32 scales, one a channel of `axis`."""
+def quantised_weights(
+    weights: Array, axis: int, weight_max: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """INT8 values in [-weight_max, weight_max] and FP32 scales, one a channel of `axis`."""
     others = tuple(other for other in range(weights.ndim) if other != axis)
-    scales = np.maximum(np.abs(weights).max(axis=others) / 127, _LEAST_SCALE).astype(np.float32)
+    scales = np.maximum(np.abs(weights).max(axis=others) / weight_max, _LEAST_SCALE).astype(np.float32)
     values = np.rint(weights / np.expand_dims(scales, others))
-    return values.clip(-127, 127).astype(np.int8), scales
+    return values.clip(-weight_max, weight_max).astype(np.int8), scales
 
 
 def _parameters(least: float, largest: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

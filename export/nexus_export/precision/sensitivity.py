@@ -24,7 +24,7 @@ from nexus_export.networks import NETWORKS, Network, artifact
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.calibration import Ranges, measure_ranges
 from nexus_export.precision.folding import fold
-from nexus_export.precision.qdq import Layer, activations, insert, layers
+from nexus_export.precision.qdq import CPU_WEIGHT_MAX, Layer, activations, insert, layers
 from nexus_export.quality.metrics import psnr_db
 from nexus_export.quality.photos import Photo, Split, read_photos
 from nexus_export.quality.rows import Row, rows
@@ -50,7 +50,7 @@ def rank(
 
     def psnr(chosen: Sequence[Layer]) -> float:
         path = folder / "chosen.onnx"
-        write_network(insert(model, ranges, chosen), {}, path)
+        write_network(insert(model, ranges, chosen, CPU_WEIGHT_MAX), {}, path)
         outputs = onnx_run(path)(row)
         return min(psnr_db(reference[name], outputs[name]) for name in reference)
 
@@ -82,7 +82,7 @@ def measure_sensitivity(
             kept = [] if count is None else [*ends, *inner[:count]]
             path = folder / "some.onnx"
             chosen = [layer for layer in found if layer not in kept]
-            write_network(insert(model, ranges, chosen), {}, path)
+            write_network(insert(model, ranges, chosen, CPU_WEIGHT_MAX), {}, path)
             quality, _ = measure(network, "int8", path, photos["test"], upstream)
             label = "none" if count is None else f"first, last and {count}"
             gates[label] = {
