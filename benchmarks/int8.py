@@ -33,7 +33,7 @@ from nexus_export.quality.verify import measure
 from nexus_export.runs import onnx_run
 from onnx import numpy_helper
 
-from benchmarks.publish import RESULTS, publish
+from benchmarks.publish import RESULTS, processor, publish
 
 #: Networks of the default profile that offer INT8.
 OFFERED = ("sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet")
@@ -63,6 +63,7 @@ def seconds(paths: Sequence[Path], row: Mapping[str, Array], runs: int = RUNS) -
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # the symmetric graph leaves constants over
+    options.add_session_config_entry(runs.EXACT_INT8, "1")
     sessions = [
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in paths
     ]
@@ -98,6 +99,7 @@ def bench(
     slow, quick = seconds((fp32, int8), calibration[0])
     sizes = {name: path.stat().st_size for name, path in (("fp32", fp32), ("fp16", fp16), ("int8", int8))}
     return {
+        "processor": processor(),
         "layers": len(found),
         "layers_int8": len(without(found, network.int8_keep)),
         "file_bytes": sizes,
@@ -123,9 +125,12 @@ def page(results: Mapping[str, Any]) -> str:
     lines = [
         "# INT8",
         "",
-        "Written by `python -m benchmarks.int8`. Explicit QDQ: weights INT8, symmetric, a scale an output channel, of 7 "
-        "bits for a CPU and 8 for a GPU (why: int8_processors.md); activations UINT8. What stays in floating point is stored in FP16 and computed in FP32. SD 1.5's UNet is a "
-        "tiny one of random weights: of its file a good part is the graph. No UNet here is a full-size one.",
+        "Written by `python -m benchmarks.int8`. Explicit QDQ: weights INT8, symmetric, a scale an output channel, of "
+        "7 bits for a CPU and 8 for a GPU ([why](int8_processors.md)); activations UINT8. What stays in floating point "
+        "is stored in FP16 and computed in FP32. SD 1.5's UNet is a tiny one of random weights: of its file a good "
+        "part is the graph. No UNet here is a full-size one.",
+        "",
+        f"Measured on {'; '.join(sorted({figures['processor'] for figures in results.values()}))}.",
         "",
         _misses(results),
         "",

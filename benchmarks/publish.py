@@ -18,7 +18,16 @@ Limits = Mapping[tuple[str, str], float]
 
 def machine() -> str:
     """The machine in words."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """The processor in words, with the instruction sets that decide how it multiplies."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    found = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    model, flags = (found.get(key, "").partition(":")[2].split() for key in ("model name", "flags"))
+    kinds = [name for name in ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2") if name in flags]
+    return f"{' '.join(model)} ({', '.join(kinds)})"
 
 
 def publish(
