@@ -24,7 +24,7 @@ from nexus_client._caller import DEFAULT_RETRIES, Caller
 from nexus_client._requests import Request
 from nexus_client._runtime import finish
 
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, MockTransport
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import pytest
 from nexus_client import OutOfMemory
 from PIL import Image
 
-from tests.unit.client.fakes import NOTICES, Nexus
+from tests.client.support.fakes import NOTICES, Nexus
 
 FILL = ("generative-fill", "photo.png", "mask.png", "a bench", "-o", "out.png")
 

@@ -27,7 +27,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fake_triton import FakeTriton
+from tests.client.support.fake_triton import FakeTriton
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 QUICK = RetryPolicy(initial=0.02, maximum=0.1)

@@ -20,7 +20,7 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
-from tests.unit.client.fakes import answer, fill_answers
+from tests.client.support.fakes import answer, fill_answers
 
 
 def contents(request: Any) -> dict[str, Any]:

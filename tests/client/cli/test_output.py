@@ -10,7 +10,7 @@ import pytest
 from nexus_client import ServerError
 from PIL import Image
 
-from tests.unit.client.fakes import Nexus, png
+from tests.client.support.fakes import Nexus, png
 
 
 def test_transparency_needs_a_format_that_has_it(nexus: Nexus) -> None:

@@ -24,7 +24,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 

@@ -18,7 +18,7 @@ from nexus_client import (
 )
 from PIL import Image
 
-from tests.unit.client.fakes import Nexus
+from tests.client.support.fakes import Nexus
 
 
 def test_segment(nexus: Nexus) -> None:

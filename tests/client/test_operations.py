@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nexus_client import Client, InvalidInput, ServerError
 
-from tests.unit.client.fakes import MockTransport
+from tests.client.support.fakes import MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)

@@ -11,9 +11,9 @@ from nexus_client.cli import app
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, MockTransport
 
-README = Path(__file__).parents[3] / "client" / "README.md"
+README = Path(__file__).parents[2] / "client" / "README.md"
 
 
 def blocks(language: str) -> list[str]:

@@ -15,7 +15,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fakes import NOTICES, TIMINGS, Fill, MockTransport
+from tests.client.support.fakes import NOTICES, TIMINGS, Fill, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)
@@ -135,7 +135,7 @@ def test_an_answer_that_is_no_fill_is_a_server_error(
     mock: MockTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = {"mask": np.array([[b"of segment"]], np.object_)}
-    monkeypatch.setattr("tests.unit.client.fakes.fill_answers", lambda _: iter([other]))
+    monkeypatch.setattr("tests.client.support.fakes.fill_answers", lambda _: iter([other]))
     with pytest.raises(ServerError, match="no single 'step'"):
         list(Client(transport=mock).generative_fill_stream(IMAGE, MASK, "a bench"))
     with pytest.raises(ServerError, match="no single 'image'"):

@@ -20,7 +20,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fakes import AsyncMockTransport, Fill, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, Fill, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)
