@@ -9,6 +9,7 @@ from typing import TypeVar
 from PIL import Image
 
 from . import _generative_fill, _requests
+from ._blocking import TransportAdapter, drain, finish
 from ._caller import DEFAULT_FILL_TIMEOUT, DEFAULT_RETRIES, Caller
 from ._grpc import GrpcTransport
 from ._images import ImageInput, MaskInput, encode_image
@@ -16,7 +17,7 @@ from ._photo import Photo
 from ._requests import Box, Labels, Points
 from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval, Status
 from ._retry import RetryPolicy
-from ._runtime import Blocking, BlockingRuntime, drain, finish
+from ._runtime import BlockingRuntime
 from ._transport import Transport
 
 T = TypeVar("T")
@@ -53,8 +54,8 @@ class Client:
         retries: RetryPolicy | None = DEFAULT_RETRIES,
         transport: Transport | None = None,
     ) -> None:
-        wire = Blocking(transport or GrpcTransport(url))
-        self._caller = Caller(url, wire, BlockingRuntime(), timeout, retries)
+        adapter = TransportAdapter(transport or GrpcTransport(url))
+        self._caller = Caller(url, adapter, BlockingRuntime(), timeout, retries)
 
     def segment(
         self,
