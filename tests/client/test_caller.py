@@ -22,7 +22,7 @@ from nexus_client import (
 )
 from nexus_client._blocking import finish
 from nexus_client._caller import DEFAULT_RETRIES, Caller
-from nexus_client._requests import Request
+from nexus_client._operations import Request
 
 from tests.client.support.fakes import AsyncMockTransport, MockTransport
 

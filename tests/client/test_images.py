@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_client import InputNotFound, InvalidInput, ServerError
+from nexus_client import EncodedImage, InputNotFound, InvalidInput, ServerError
 from nexus_client._images import decode_image, decode_mask, encode_image, encode_mask
 from PIL import Image
 
@@ -31,6 +31,10 @@ def test_a_path_is_sent_as_it_is(tmp_path: Path, as_type: type) -> None:
 @pytest.mark.parametrize("as_type", [bytes, bytearray, memoryview])
 def test_encoded_bytes_are_sent_as_they_are(as_type: type) -> None:
     assert encode_image(as_type(b"encoded")) == b"encoded"
+
+
+def test_an_opened_image_is_sent_as_it_is() -> None:
+    assert encode_image(EncodedImage(b"encoded")) == encode_mask(EncodedImage(b"encoded")) == b"encoded"
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,16 @@ def test_every_setting_is_sent(mock: MockTransport) -> None:
         "scheduler": ("object", b"ddim"),
     }
     assert sent(mock) == expected
-    list(Client(transport=mock).open(b"photo").generative_fill_stream(b"mask", "a bench", **SETTINGS))
+    list(Client(transport=mock).generative_fill_stream(b"photo", b"mask", "a bench", **SETTINGS))
     assert sent(mock) == {**expected, "progress": ("bool", True), "preview_every": ("int32", 0)}
+
+
+def test_an_unknown_setting_is_a_type_error(fill: Fill, mock: MockTransport) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+        fill(mock, step=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+        Client(transport=mock).generative_fill(IMAGE, MASK, "a bench", step=3)  # type: ignore[call-arg]
+    assert mock.calls == []
 
 
 def test_the_result(mock: MockTransport) -> None:
