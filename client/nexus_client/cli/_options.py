@@ -1,4 +1,4 @@
-"""The options that commands share, and how their values are read."""
+"""The options that commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import typer
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the server is, and how many seconds a call may take (None: what is usual for it)."""
+    """The server's address, and a call's budget in seconds (None: the operation's default)."""
 
     url: str
     timeout: float | None
 
     @classmethod
     def of(cls, context: typer.Context, url: str | None, timeout: float | None) -> Connection:
-        """Return what was given after the subcommand, else what stood before it or the defaults."""
+        """Return the values after the subcommand, else those before it or the defaults."""
         before: Connection = context.obj
         return cls(before.url if url is None else url, before.timeout if timeout is None else timeout)
 
@@ -61,7 +61,7 @@ def clicks(positive: list[Point] | None, negative: list[Point] | None) -> tuple[
     return [*inside, *outside], [1] * len(inside) + [0] * len(outside)
 
 
-# readable=False: typer would look at the file itself, and say so in its own words.
+# readable=False: typer would check the file itself, with its own messages.
 ImageArgument = Annotated[
     Path, typer.Argument(metavar="IMAGE", readable=False, help="PNG, JPEG or WebP file.", show_default=False)
 ]
