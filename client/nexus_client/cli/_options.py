@@ -23,15 +23,15 @@ class Connection:
         return cls(before.url if url is None else url, before.timeout if timeout is None else timeout)
 
 
-class Point(NamedTuple):
-    """A click in pixels."""
+class Click(NamedTuple):
+    """A point in pixels."""
 
     x: float
     y: float
 
 
-class Box(NamedTuple):
-    """A box in pixels."""
+class Corners(NamedTuple):
+    """The top left and bottom right corner of a box, in pixels."""
 
     x0: float
     y0: float
@@ -39,23 +39,23 @@ class Box(NamedTuple):
     y1: float
 
 
-def point(value: str) -> Point:
+def point(value: str) -> Click:
     """Read "X,Y"."""
     try:
-        return Point(*map(float, value.split(",")))
+        return Click(*map(float, value.split(",")))
     except (ValueError, TypeError):
         raise typer.BadParameter(f"{value!r} is not two numbers such as 320,240") from None
 
 
-def box(value: str) -> Box:
+def box(value: str) -> Corners:
     """Read "X0,Y0,X1,Y1"."""
     try:
-        return Box(*map(float, value.split(",")))
+        return Corners(*map(float, value.split(",")))
     except (ValueError, TypeError):
         raise typer.BadParameter(f"{value!r} is not four numbers such as 40,60,210,400") from None
 
 
-def clicks(positive: list[Point] | None, negative: list[Point] | None) -> tuple[list[Point], list[int]]:
+def clicks(positive: list[Click] | None, negative: list[Click] | None) -> tuple[list[Click], list[int]]:
     """Return the points and their labels, positive first."""
     inside, outside = positive or [], negative or []
     return [*inside, *outside], [1] * len(inside) + [0] * len(outside)
@@ -80,17 +80,17 @@ OutputOption = Annotated[
     ),
 ]
 PointOption = Annotated[
-    list[Point] | None,
+    list[Click] | None,
     typer.Option(
         "--point", parser=point, metavar="X,Y", help="A click on the object, in pixels. Repeatable."
     ),
 ]
 NegativeOption = Annotated[
-    list[Point] | None,
+    list[Click] | None,
     typer.Option("--negative", parser=point, metavar="X,Y", help="A click beside the object. Repeatable."),
 ]
 BoxOption = Annotated[
-    Box | None, typer.Option("--box", parser=box, metavar="X0,Y0,X1,Y1", help="A box around the object.")
+    Corners | None, typer.Option("--box", parser=box, metavar="X0,Y0,X1,Y1", help="A box around the object.")
 ]
 DilateOption = Annotated[
     int,
