@@ -207,7 +207,7 @@ def test_the_budget_includes_the_encoding(
     assert mock.calls[0].timeout == pytest.approx(3.0)
 
 
-def test_waits_are_logged_for_who_listens(
+def test_waits_are_logged(
     mock: MockTransport,
     async_mock: AsyncMockTransport,
     runtime: FakeRuntime,

@@ -1,4 +1,4 @@
-"""What callers may pass as an image or a mask, and the bytes that are sent for it."""
+"""Every form of an image or a mask, and the bytes that are sent for it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_an_empty_file_is_invalid_input(tmp_path: Path) -> None:
         encode_image(tmp_path / "empty.png")
 
 
-def test_what_no_message_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_image_too_large_for_a_message_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("nexus_client._images.MAX_ENCODED_BYTES", 4)
     (tmp_path / "large.png").write_bytes(b"12345")
     for image in (b"12345", tmp_path / "large.png"):

@@ -1,4 +1,4 @@
-"""Generative fill over the transport in memory: what is sent and read, and the order of events."""
+"""Generative fill over the transport in memory: its tensors, its result, and the order of events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sent(mock: MockTransport) -> dict[str, tuple[str, Any]]:
     return {name: (str(array.dtype), array.item()) for name, array in inputs.items()}
 
 
-def test_what_is_absent_is_left_to_the_server(mock: MockTransport) -> None:
+def test_absent_settings_are_not_sent(mock: MockTransport) -> None:
     Client(transport=mock).generative_fill(b"photo", b"mask", "une chaise dorée")
     assert mock.calls[0].model == "generative_fill"
     assert sent(mock) == {

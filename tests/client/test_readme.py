@@ -1,4 +1,4 @@
-"""The guide's Python is run, block by block, against the transport in memory; its commands are parsed."""
+"""The README's Python runs, block by block, against the transport in memory, and so do its commands."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def folder(
     return tmp_path
 
 
-def test_the_guide_has_its_blocks() -> None:
+def test_the_readme_has_its_blocks() -> None:
     assert len(blocks("python")) == 11
     assert len(blocks("sh")) == 2
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 @pytest.mark.usefixtures("folder")
+@pytest.mark.filterwarnings("error:photo:DeprecationWarning")
 def test_python_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(blocks("python")[number], f"README.md, block {number}", "exec"), {"__name__": "__main__"})
     if "print(" in blocks("python")[number]:
