@@ -76,7 +76,7 @@ class Client:
 
         `points`: clicks (x, y). `labels`: one per point, 1 inside the object and 0 outside it; by default all 1.
         `box`: x0, y0, x1, y1 around the object. `min_area`: drop specks and holes of fewer pixels than this (of the
-        image scaled to 1024 on its long side); 0 keeps everything; by default as the server is set. `model`: "sam", the
+        image scaled to 1024 on its long side); 0 keeps everything; None is the server's default. `model`: "sam", the
         server's default, or "sam2" on a server that has it.
         """
         return self._run(lambda: _operations.segment(image, points, labels, box, min_area, model), timeout)

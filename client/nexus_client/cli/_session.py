@@ -42,9 +42,8 @@ def session(connection: Connection) -> Iterator[Client]:
         with _first_wait_logged(), Client(connection.url, timeout=connection.timeout) as client:
             yield client
     except NexusError as error:
-        fail(
-            str(error), next((code for kind, code in CODES.items() if isinstance(error, kind)), OTHER_FAILURE)
-        )
+        code = next((code for kind, code in CODES.items() if isinstance(error, kind)), OTHER_FAILURE)
+        fail(str(error), code)
     except KeyboardInterrupt:  # leaving the client above has cancelled the call
         fail("interrupted; the call is cancelled", INTERRUPTED)
     except OSError as error:
