@@ -144,20 +144,20 @@ def test_equals_the_published_predictor_on_the_same_graphs(
 
 def test_second_click_runs_no_encoder(sam2: Client, sam2_triton: grpc.InferenceServerClient) -> None:
     photo = sam2.open(unique_photo(200))
-    photo.segment([(200, 200)], model="sam2")
+    sam2.segment(photo, [(200, 200)], model="sam2")
     before = [executions(sam2_triton, network) for network in NETWORKS]
-    photo.segment([(300, 300)], model="sam2")
-    photo.smart_remove(box=(100, 100, 140, 140), model="sam2")
+    sam2.segment(photo, [(300, 300)], model="sam2")
+    sam2.smart_remove(photo, box=(100, 100, 140, 140), model="sam2")
     encoded, decoded = (executions(sam2_triton, network) for network in NETWORKS)
     assert (encoded, decoded) == (before[0], before[1] + 2)
 
 
 def test_each_model_answers_for_itself(sam2: Client, sam2_triton: grpc.InferenceServerClient) -> None:
     photo = sam2.open(PHOTOS / "coffee.jpg")
-    first, second = (photo.segment([(240, 160)], min_area=0, model=model) for model in ("sam", "sam2"))
+    first, second = (sam2.segment(photo, [(240, 160)], min_area=0, model=model) for model in ("sam", "sam2"))
     assert iou(first.mask, second.mask) < 0.9
     before = executions(sam2_triton, "sam2_decoder")
-    assert np.array_equal(photo.segment([(240, 160)], min_area=0).mask, first.mask)
+    assert np.array_equal(sam2.segment(photo, [(240, 160)], min_area=0).mask, first.mask)
     assert executions(sam2_triton, "sam2_decoder") == before
 
 
@@ -205,9 +205,9 @@ def test_where_it_is_not_built_the_answer_says_what_builds_it(client: Client, op
         pytest.skip("SAM 2 is built into model_repository")
     photo = client.open(PHOTOS / "coffee.jpg")
     with pytest.raises(InvalidInput) as caught:
-        getattr(photo, operation)([(240, 160)], model="sam2")
+        getattr(client, operation)(photo, [(240, 160)], model="sam2")
     assert str(caught.value) == (
         "sam2 is not available on this server; ask for sam, or have its operator build it "
         "(nexus-export build sam2 --checkpoint ...)."
     )
-    assert getattr(photo, operation)([(240, 160)], model="sam").mask.any()
+    assert getattr(client, operation)(photo, [(240, 160)], model="sam").mask.any()

@@ -171,9 +171,9 @@ def test_eight_clicks_on_eight_photos_share_the_decoder(
 
 def test_second_click_runs_no_encoder(client: Client, triton: grpc.InferenceServerClient) -> None:
     photo = client.open(unique_photo(100))
-    photo.segment([(200, 200)])
+    client.segment(photo, [(200, 200)])
     encoded, decoded = executions(triton, "sam_encoder"), executions(triton, "sam_decoder")
-    photo.segment([(300, 300)])
+    client.segment(photo, [(300, 300)])
     assert executions(triton, "sam_encoder") == encoded
     assert executions(triton, "sam_decoder") == decoded + 1
 
