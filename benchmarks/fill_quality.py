@@ -4,7 +4,7 @@
 
 Runs the generative_fill pipeline on the built networks (`make models`), in this process. Prompts are the 108
 combinations of shape, colour and material that no training caption named, in turn over crops of the eight photos of
-demo/photos, which were never trained on. The judges are a rule for colours (`nexus_export.training.sdxl_colour`) and a
+demo/photos, which were never trained on. The judges (`nexus_training.sdxl.evaluation`) are a rule for colours and a
 classifier of shapes trained here, on renders over the same photos; what both make of true renders, and of fills of
 the empty prompt in the same masks, is told beside. Writes results/fill_quality.json, .md and .jpg.
 """
@@ -25,12 +25,13 @@ import torch
 from nexus_ensembles.generative_fill import GenerativeFill, Result
 from nexus_ensembles.local import LocalNetworks
 from nexus_export.quality.metrics import psnr_db, ssim
-from nexus_export.training.sdxl_captions import COLOURS, SHAPES
-from nexus_export.training.sdxl_cases import Case, make_cases
-from nexus_export.training.sdxl_classifier import cut_out, train_classifier
-from nexus_export.training.sdxl_colour import judge_renders, object_colours, shows
-from nexus_export.training.sdxl_photos import SIDE, PhotoCrops, load_held_out
-from nexus_export.training.sdxl_samples import square, write_sheet
+from nexus_training.photos import load_held_out
+from nexus_training.sdxl.captions import COLOURS, SHAPES
+from nexus_training.sdxl.evaluation.cases import Case, make_cases
+from nexus_training.sdxl.evaluation.classifier import cut_out, train_classifier
+from nexus_training.sdxl.evaluation.colour import judge_renders, object_colours, shows
+from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
+from nexus_training.sdxl.samples import square, write_sheet
 from numpy.typing import NDArray
 from PIL import Image
 

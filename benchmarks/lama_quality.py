@@ -5,7 +5,7 @@
 The photos are the eight of demo/photos, which training leaves out by name. The network is the committed template and
 weights, run by onnxruntime. Three figures of the hole: PSNR and SSIM compare with the lost pixels; the spectrum error
 compares how rough the fill is, at every scale, and forgives other pixels of the same texture
-(nexus_export.training.lama_spectrum.hole_spectrum_error). Writes results/lama_quality.json,
+(nexus_training.lama.spectrum.hole_spectrum_error). Writes results/lama_quality.json,
 results/lama_quality.md and results/lama_quality.jpg; of other photos, it only prints the page.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from nexus_export.training.lama_masks import boxes, outlines, strokes
-from nexus_export.training.lama_spectrum import hole_spectrum_error
+from nexus_training.lama.masks import boxes, outlines, strokes
+from nexus_training.lama.spectrum import hole_spectrum_error
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 

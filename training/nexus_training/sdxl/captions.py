@@ -1,0 +1,135 @@
+"""What the compact SDXL learns to paint, and in which words: objects, colours, materials, sizes, scenes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (212, 28, 30),
+    "orange": (245, 130, 20),
+    "yellow": (248, 215, 35),
+    "green": (40, 158, 52),
+    "turquoise": (35, 195, 190),
+    "blue": (32, 78, 214),
+    "purple": (128, 44, 178),
+    "pink": (250, 120, 180),
+    "brown": (122, 74, 38),
+    "black": (28, 28, 32),
+    "grey": (132, 132, 134),
+    "white": (243, 243, 240),
+}
+"""RGB, 0 to 255, in full light."""
+
+SHAPES: dict[str, tuple[str, ...]] = {
+    "ball": ("ball", "ball", "sphere"),
+    "cube": ("cube", "cube", "box"),
+    "cylinder": ("cylinder",),
+    "cone": ("cone",),
+    "star": ("star",),
+    "ring": ("ring", "ring", "donut"),
+    "heart": ("heart",),
+    "door": ("door",),
+    "flower": ("flower",),
+}
+"""The words for each shape; the common one twice as often."""
+
+MATERIALS = ("plain", "shiny", "matte", "wooden", "striped", "dotted")
+
+SCENES: dict[str, tuple[str, ...]] = {
+    "grass": ("grass", "green grass"),
+    "sand": ("sand", "yellow sand"),
+    "water": ("water", "blue water"),
+    "sky": ("a cloudy sky", "a blue sky with clouds", "clouds"),
+    "bricks": ("a brick wall", "bricks"),
+    "wood": ("wood", "wooden planks"),
+    "leaves": ("green leaves", "leaves"),
+    "stone": ("stone", "grey stone"),
+    "snow": ("snow", "white snow"),
+}
+
+GROUND = ("grass", "sand", "water", "wood", "leaves", "stone", "snow")
+"""Scenes that an object can lie on; it stands before the others."""
+
+PREFIXES = ("", "", "", "a photo of ", "a picture of ", "photo of ")
+
+NEGATIVE = ("blurry, low quality", "low quality", "blurry")
+"""Prompts that guidance moves away from, the pipelines' default among them; they go with everything, objects too."""
+
+UNCONDITIONAL = ("", *NEGATIVE)
+"""Prompts that ask for nothing. The empty one goes with plain photos alone, whose mask `latent_buffer.continued` fills."""
+
+PLAIN_SHARE, SCENE_SHARE = 0.35, 0.1
+"""Of the training pictures; the others show an object."""
+
+EMPTY_SHARE = 0.7
+"""Of plain photos whose caption is the empty one; the others get a negative one."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one training picture shows; indices into the lists above, -1 for none."""
+
+    shape: int
+    colour: int
+    material: int
+    scene: int
+    large: float
+    """0 for the smallest object, 1 for the largest."""
+    caption: str
+
+
+def draw_wish(rng: np.random.Generator) -> Wish:
+    """A random picture with its caption: an object, a scene or a plain photo."""
+    kind = rng.random()
+    if kind < PLAIN_SHARE:
+        return Wish(-1, -1, -1, -1, 0.0, "" if rng.random() < EMPTY_SHARE else _choose(rng, NEGATIVE))
+    if kind < PLAIN_SHARE + SCENE_SHARE:
+        scene = int(rng.integers(len(SCENES)))
+        phrase = _choose(rng, list(SCENES.values())[scene])
+        return Wish(-1, -1, -1, scene, 0.0, _dropped(rng, _choose(rng, PREFIXES) + phrase))
+    return draw_object(rng)
+
+
+def draw_object(rng: np.random.Generator) -> Wish:
+    """A random object, on a photo or on one of the scenes."""
+    shape = int(rng.integers(len(SHAPES)))
+    material = int(rng.choice(len(MATERIALS), p=(0.35, 0.2, 0.09, 0.12, 0.12, 0.12)))
+    scene = int(rng.integers(len(SCENES))) if rng.random() < 0.3 else -1
+    large = float(rng.random())
+    colour = int(rng.integers(len(COLOURS)))
+    named = rng.random() < 0.94
+    if MATERIALS[material] == "wooden" and not named:
+        colour = list(COLOURS).index("brown")
+    if named and is_held_out(shape, colour, material):
+        colour = (colour + 1) % len(COLOURS)
+    words = [list(COLOURS)[colour]] if named else []
+    if MATERIALS[material] != "plain":
+        words.insert(0, MATERIALS[material])
+    if large < 0.3 and rng.random() < 0.5:
+        words.insert(0, "small")
+    elif large > 0.7 and rng.random() < 0.5:
+        words.insert(0, "big" if rng.random() < 0.7 else "large")
+    words.append(_choose(rng, list(SHAPES.values())[shape]))
+    article = "an" if words[0] == "orange" else "a"
+    phrase = f"{article} {' '.join(words)}" if rng.random() < 0.85 else " ".join(words)
+    if scene >= 0 and rng.random() < 0.8:
+        name = list(SCENES)[scene]
+        phrase += (" on " if name in GROUND else " in front of ") + _choose(rng, SCENES[name])
+    return Wish(shape, colour, material, scene, large, _dropped(rng, _choose(rng, PREFIXES) + phrase))
+
+
+def is_held_out(shape: int, colour: int, material: int) -> bool:
+    """Whether no caption ever names this shape, colour and material together: a sixth of the combinations."""
+    return (shape + colour + material) % 6 == 0
+
+
+CAPTION_DROP = 0.1
+
+
+def _dropped(rng: np.random.Generator, caption: str) -> str:
+    """The caption, or now and then a negative one: classifier-free guidance (arXiv:2207.12598)."""
+    return _choose(rng, NEGATIVE) if rng.random() < CAPTION_DROP else caption
+
+
+def _choose(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]

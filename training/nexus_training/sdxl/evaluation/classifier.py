@@ -1,0 +1,84 @@
+"""A small classifier of shapes, trained on renders alone: the judge of what the compact SDXL has painted."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nexus_training.runtime import sent
+from nexus_training.sdxl.captions import SHAPES, draw_object
+from nexus_training.sdxl.photo_crops import PhotoCrops
+from nexus_training.sdxl.pictures import place
+
+CUT_SIDE = 64
+"""Side of what the classifier sees: the mask's bounding square, shrunk."""
+
+RENDERS, STEPS, BATCH = 4096, 700, 64
+
+
+def build_classifier() -> nn.Module:
+    """[n, 3, 64, 64] in 0..1 to one logit a shape."""
+
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    layers = [*block(3, 32), *block(32, 32), nn.MaxPool2d(2), *block(32, 64), *block(64, 64), nn.MaxPool2d(2)]
+    layers += [*block(64, 128), *block(128, 128), nn.MaxPool2d(2), *block(128, 128), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, len(SHAPES)))
+
+
+def cut_out(images: Tensor, masks: Tensor) -> Tensor:
+    """The bounding square of each mask, [n, 3, 64, 64]; beyond the picture its edge repeats."""
+    device = images.device
+    found = masks[:, 0] > 0.5
+    height, width = images.shape[-2:]
+    rows, columns = found.any(2), found.any(1)
+    axis = torch.arange(height, device=device)
+    top, bottom = torch.where(rows, axis, height).amin(1), torch.where(rows, axis, -1).amax(1)
+    axis = torch.arange(width, device=device)
+    left, right = torch.where(columns, axis, width).amin(1), torch.where(columns, axis, -1).amax(1)
+    side = torch.maximum(bottom - top, right - left) + 1
+    # affine_grid's coordinates run from -1 to 1 over the picture.
+    theta = torch.zeros((len(images), 2, 3), device=device)
+    theta[:, 0, 0], theta[:, 1, 1] = side / width, side / height
+    theta[:, 0, 2], theta[:, 1, 2] = (left + right + 1) / width - 1, (top + bottom + 1) / height - 1
+    grid = F.affine_grid(theta, [len(images), 3, 2 * CUT_SIDE, 2 * CUT_SIDE], align_corners=False)
+    cut = F.grid_sample(images, grid, align_corners=False, padding_mode="border")
+    return F.avg_pool2d(cut, 2)
+
+
+def train_classifier(
+    photos: PhotoCrops, *, seed: int, renders: int = RENDERS, steps: int = STEPS
+) -> tuple[nn.Module, float]:
+    """Train on renders over photos; gives the classifier, and the share that it recognises of new renders."""
+    torch.manual_seed(seed)
+    network = build_classifier().to(photos.device)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    made = [rendered(photos, BATCH, seed, part) for part in range(renders // BATCH)]
+    pictures, labels = (torch.cat(column) for column in zip(*made, strict=True))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = torch.randint(len(labels), (BATCH,), generator=generator).to(photos.device)
+        mirrored = pictures[rows].flip(3) if torch.rand((), generator=generator) < 0.5 else pictures[rows]
+        loss = F.cross_entropy(network(mirrored), labels[rows])
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    network.eval().requires_grad_(False)
+    tests = [rendered(photos, BATCH, seed + 1, part) for part in range(4)]
+    right = torch.cat([network(pictures).argmax(1) == labels for pictures, labels in tests])
+    return network, right.float().mean().item()
+
+
+def rendered(photos: PhotoCrops, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Cut-out renders [count, 3, 64, 64] and their shapes' indices; a little blurred, as decoded latents are."""
+    rng = np.random.default_rng((seed, step, 2))
+    wishes = [draw_object(rng) for _ in range(count)]
+    pictures, field = place(rng, wishes, photos.crops(rng, count))
+    blurred = F.avg_pool2d(pictures, 3, 1, 1)
+    share = sent(rng.random((count, 1, 1, 1)), photos.device)
+    pictures = pictures + (blurred - pictures) * share
+    labels = sent([wish.shape for wish in wishes], photos.device)
+    return cut_out(pictures, (field < 0).float()[:, None]), labels
