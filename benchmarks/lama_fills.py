@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 Picture = NDArray[np.uint8]
+# Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3].
 Fill = Callable[[Picture, Picture], Picture]
-"""Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3]."""
 
 OPENCV_RADIUS_PIXELS = 3
 

@@ -26,8 +26,8 @@ from PIL import Image, ImageDraw
 from benchmarks.lama_fills import FILLS, Fill, Picture, compact_network, to_tensor
 from benchmarks.publish import RESULTS, publish
 
+# Fill, group of holes, and the name of a figure.
 Results = dict[str, dict[str, dict[str, float]]]
-"""Fill, group of holes, and the name of a figure."""
 
 PHOTOS = Path("demo/photos")
 LONGEST_SIDE = 512
@@ -36,9 +36,8 @@ MASKS_OF_A_KIND = 4
 LARGEST_SHARE = 0.25
 TILE = 256
 OURS = "compact LaMa"
+# Of the grain, measured beside the served one: none, and near both ends of what meets the aims on validation photos.
 LOUDNESSES = (0.0, 0.75, 1.25)
-"""Of the grain, measured beside the served one: none, and near both ends of what meets the aims on validation
-photos."""
 AIMS = {
     **{
         ("mean leads", f"{key} over {name}"): 0.0
@@ -63,7 +62,7 @@ def read_photos(folder: Path) -> dict[str, Picture]:
 
 
 def make_mask(kind: str, seed: Sequence[int], height: int, width: int) -> Picture:
-    """A seeded hole [height, width] of the kind, at most ``LARGEST_SHARE`` of the picture."""
+    """A seeded hole [height, width] of the kind, at most `LARGEST_SHARE` of the picture."""
     rng = np.random.default_rng(seed)
     while True:
         mask = MASK_KINDS[kind](rng, LONGEST_SIDE)[:height, :width]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.95
+# Of the quintic whose iteration drives all singular values towards 1.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic whose iteration drives all singular values towards 1."""
 
 ITERATIONS = 5
 
@@ -34,7 +34,7 @@ class Muon:
     """Muon for a module's inner weights, AdamW for its first and last layers, embeddings, biases and norms."""
 
     def __init__(self, module: nn.Module, outer: tuple[str, ...], weight_decay: float = 0.0) -> None:
-        """``outer`` are parts of names of the layers that AdamW takes.
+        """`outer` are parts of names of the layers that AdamW takes.
 
         Kernels are taken as matrices [outputs, inputs * height * width]; a transposed convolution's as the matrix of
         its adjoint, [inputs, outputs * height * width].

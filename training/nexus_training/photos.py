@@ -8,11 +8,12 @@ import numpy as np
 from nexus_export.errors import BuildError
 from numpy.typing import NDArray
 
+# [H, W, 3], RGB.
 Photo = NDArray[np.uint8]
-"""[H, W, 3], RGB."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
+# File stems that are never trained on: the quality figures are measured on them.
 HELD_OUT = (
     "astronaut",
     "coffee",
@@ -23,22 +24,21 @@ HELD_OUT = (
     "Dragonfly_by_Bolly",
     "Wine_by_Jakkub_Mede",
 )
-"""File stems that are never trained on: the quality figures are measured on them."""
 
+# The same photos under the names they have in demo/photos.
 DEMO_NAMES = ("bridge", "mountains", "dragonfly", "wine")
-"""The same photos under the names they have in demo/photos."""
 
+# Photos are kept at most this large; more is detail that no crop scale uses.
 LONGEST_SIDE = 2048
-"""Photos are kept at most this large; more is detail that no crop scale uses."""
 
+# Standard deviation, of 255, up to which a crop counts as flat: clear sky, plain walls.
 FLAT_DEVIATION = 25.0
-"""Standard deviation, of 255, up to which a crop counts as flat: clear sky, plain walls."""
 
 CROPS_TRIED = 4
 
 
 def load_photos(folders: Sequence[Path], besides: Sequence[Path] = ()) -> list[Photo]:
-    """Every photo under ``folders`` in a fixed order, but for those held out and those named as one in ``besides``.
+    """Every photo under `folders` in a fixed order, but for those held out and those named as one in `besides`.
 
     Raises:
         BuildError: there is none.
@@ -58,7 +58,7 @@ def load_photos(folders: Sequence[Path], besides: Sequence[Path] = ()) -> list[P
 
 
 def load_held_out(folders: Sequence[Path]) -> list[Photo]:
-    """The photos under ``folders`` that are never trained on, for sample sheets and figures; each name once.
+    """The photos under `folders` that are never trained on, for sample sheets and figures; each name once.
 
     Raises:
         BuildError: there is none.

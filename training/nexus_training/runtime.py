@@ -102,7 +102,7 @@ class Workers:
         return values[0]
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Replace every worker's gradients of ``module`` by their mean over the workers."""
+        """Replace every worker's gradients of `module` by their mean over the workers."""
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
@@ -120,9 +120,9 @@ class Workers:
 
 
 def sent(values: ArrayLike, device: torch.device) -> Tensor:
-    """The values as a tensor on ``device``, floats as float32.
+    """The values as a tensor on `device`, floats as float32.
 
-    A plain ``.to(device)`` waits until the device has done everything asked of it before; many of those in a
+    A plain `.to(device)` waits until the device has done everything asked of it before; many of those in a
     step leave it idle while the processor prepares what comes next.
     """
     array = np.asarray(values)

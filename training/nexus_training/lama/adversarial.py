@@ -36,7 +36,7 @@ class Judge:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def losses(self, image: Tensor, fill: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """What it makes of the generator's ``fill``, and how far its features of that are from the truth's."""
+        """What it makes of the generator's `fill`, and how far its features of that are from the truth's."""
         self.network.requires_grad_(False)
         with self._mixed_precision():
             with torch.no_grad():
@@ -49,7 +49,7 @@ class Judge:
         }
 
     def train_step(self, step: int, image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
-        """One step, on a ``fill`` without gradients. Returns the loss."""
+        """One step, on a `fill` without gradients. Returns the loss."""
         with self._mixed_precision():
             real, _ = self.network(image, mask)
             fake, _ = self.network(fill, mask)

@@ -17,18 +17,18 @@ from nexus_training.lama.masks import random_mask
 from nexus_training.lama.textures import random_texture
 from nexus_training.photos import Photo, detailed_crop
 
+# Of the bank's crops; the rest is photos.
 TEXTURE_SHARE = 0.1
-"""Of the bank's crops; the rest is photos."""
 
+# Masks turn up in eight positions and over any crop; so fewer are plenty.
 CROPS_A_MASK = 5
-"""Masks turn up in eight positions and over any crop; so fewer are plenty."""
 
+# Of samples shown upside down, and of samples with rows and columns exchanged: textures and edges have any direction,
+# but skies are mostly above.
 TURNED_SHARE = 0.2
-"""Of samples shown upside down, and of samples with rows and columns exchanged: textures and edges have any
-direction, but skies are mostly above."""
 
+# Colours of a sample are multiplied by up to 1 plus or minus this, each by its own factor.
 GAIN = 0.2
-"""Colours of a sample are multiplied by up to 1 plus or minus this, each by its own factor."""
 
 
 class _Cutter:
@@ -50,8 +50,8 @@ class _Cutter:
         return random_mask(np.random.default_rng((self.seed, 1, index)), self.size)[..., None]
 
 
+# Set before the workers fork, so that the photos are not sent to them.
 _cutter: _Cutter
-"""Set before the workers fork, so that the photos are not sent to them."""
 
 
 def _crop(index: int) -> NDArray[np.uint8]:

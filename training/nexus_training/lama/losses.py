@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Pixels; within half of it a hole's pixels count as near its edge.
 NEIGHBOURHOOD = 17
-"""Pixels; within half of it a hole's pixels count as near its edge."""
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
+# Weight of pixels deep inside a hole; at the edge it is about three times that.
 DEEP_WEIGHT = 0.2
-"""Weight of pixels deep inside a hole; at the edge it is about three times that."""
 
 
 class PatchDiscriminator(nn.Module):
@@ -121,20 +121,20 @@ def gradient_penalty(discriminator: PatchDiscriminator, image: Tensor, mask: Ten
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+# Of the norms, per step: a single step's norm jumps with its batch.
 AVERAGING = 0.98
-"""Of the norms, per step: a single step's norm jumps with its batch."""
 
 REFERENCE = "reconstruction"
 
 
 class GradientBalance:
-    """Combines the gradients of named losses; ``norms`` is its state."""
+    """Combines the gradients of named losses; `norms` is its state."""
 
     def __init__(self) -> None:
         self.norms: dict[str, Tensor] = {}
 
     def combine(self, losses: Mapping[str, Tensor], shares: Mapping[str, float], output: Tensor) -> Tensor:
-        """The gradient to send back from ``output``, a leaf that the losses depend on.
+        """The gradient to send back from `output`, a leaf that the losses depend on.
 
         Args:
             losses: scalars; "reconstruction" among them, whose gradient counts as it is.

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+# [size, size], 1 in the hole.
 Mask = NDArray[np.uint8]
-"""[size, size], 1 in the hole."""
 
+# Of a crop; smaller holes are too easy to learn from, larger ones leave too little to learn from.
 LEAST_SHARE, LARGEST_SHARE = 0.01, 0.5
-"""Of a crop; smaller holes are too easy to learn from, larger ones leave too little to learn from."""
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -84,7 +84,7 @@ _KINDS: tuple[tuple[Callable[[np.random.Generator, int], Mask], float], ...] = (
 
 
 def random_mask(rng: np.random.Generator, size: int) -> Mask:
-    """One hole of a random kind: between ``LEAST_SHARE`` and ``LARGEST_SHARE`` of the crop."""
+    """One hole of a random kind: between `LEAST_SHARE` and `LARGEST_SHARE` of the crop."""
     while True:
         kind = rng.choice(len(_KINDS), p=[share for _, share in _KINDS])
         mask = _KINDS[kind][0](rng, size)

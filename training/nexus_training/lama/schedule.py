@@ -8,43 +8,43 @@ from dataclasses import dataclass
 class Schedule:
     """The recipe; command-line options replace the sizes and the shares, the rest is fixed.
 
-    A run ends after ``steps``, or after ``minutes`` of training where they are given. Everything that changes
+    A run ends after `steps`, or after `minutes` of training where they are given. Everything that changes
     over a run is a function of the share of it that is done, so both kinds of run follow the same course.
     """
 
     steps: int = 10_000
     minutes: float | None = None
     batch: int = 4
+    # Pixels; a multiple of 8.
     crop: int = 96
-    """Pixels; a multiple of 8."""
     seed: int = 0
+    # Muon's; biases, norms and the outer layers get half of it from AdamW.
     learning_rate: float = 1.5e-3
-    """Muon's; biases, norms and the outer layers get half of it from AdamW."""
+    # Reached on a cosine at the end.
     final_learning_rate: float = 5e-5
-    """Reached on a cosine at the end."""
     discriminator_learning_rate: float = 2e-4
     warm_up_steps: int = 300
+    # Norm of this loss's gradient in the generator's output, relative to the reconstruction's; the next three
+    # likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows.
     structure_share: float = 1.0
-    """Norm of this loss's gradient in the generator's output, relative to the reconstruction's; the next three
-    likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows."""
     grain_share: float = 0.6
     adversarial_share: float = 0.5
     matching_share: float = 0.5
+    # What SSIM is worth beside the spectra in the loss of the grain, in nats: noise costs SSIM wherever the lost
+    # pixels were smooth.
     quiet: float = 5.0
-    """What SSIM is worth beside the spectra in the loss of the grain, in nats: noise costs SSIM wherever the lost
-    pixels were smooth."""
+    # Share of the run after which the discriminator joins, with the two losses above; by default never: the weights
+    # of this package were finished without.
     adversarial_from: float = 1.0
-    """Share of the run after which the discriminator joins, with the two losses above; by default never: the weights of
-    this package were finished without."""
+    # Share of the run over which they grow to full weight; until then the discriminator mostly trains itself.
     adversarial_ramp: float = 0.1
-    """Share of the run over which they grow to full weight; until then the discriminator mostly trains itself."""
+    # Of R1: it sums over all pixels and all overlapping patches, so a little is much.
     penalty_weight: float = 0.002
-    """Of R1: it sums over all pixels and all overlapping patches, so a little is much."""
+    # Steps between gradient penalties, whose weight is multiplied accordingly (lazy regularisation).
     penalty_every: int = 16
-    """Steps between gradient penalties, whose weight is multiplied accordingly (lazy regularisation)."""
+    # Share of the run after which the norms keep their statistics: from then on the generator trains as the very
+    # function that is exported.
     norms_until: float = 0.75
-    """Share of the run after which the norms keep their statistics: from then on the generator trains as the
-    very function that is exported."""
     averaging_decay: float = 0.998
 
     def done(self, step: int, trained_seconds: float) -> float:

@@ -12,15 +12,15 @@ from torch.nn import functional
 
 LUMA = (0.299, 0.587, 0.114)
 
+# White noise of one grey level: detail below it is not seen and must not count.
 POWER_FLOOR = 1.0 / 255.0**2
-"""White noise of one grey level: detail below it is not seen and must not count."""
 
+# Directions told apart by the loss: texture with a grain has another power in each.
 SECTORS = 4
-"""Directions told apart by the loss: texture with a grain has another power in each."""
 
+# Weight of whole holes in the loss; single patches have the rest. A hole as a whole lets the grain be loud where the
+# picture is rough anyway, which costs SSIM little.
 WHOLE = 0.75
-"""Weight of whole holes in the loss; single patches have the rest. A hole as a whole lets the grain be loud where the
-picture is rough anyway, which costs SSIM little."""
 
 
 @lru_cache

@@ -116,6 +116,7 @@ def edges(rng: np.random.Generator, size: int) -> Texture:
     return picture
 
 
+# Edges twice: they are what the eye follows into a hole.
 KINDS: tuple[Callable[[np.random.Generator, int], Texture], ...] = (
     noise,
     bricks,
@@ -125,7 +126,6 @@ KINDS: tuple[Callable[[np.random.Generator, int], Texture], ...] = (
     edges,
     edges,
 )
-"""Edges twice: they are what the eye follows into a hole."""
 
 
 def random_texture(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:

@@ -1,10 +1,10 @@
-"""Train the compact LaMa: ``python -m nexus_training.lama.train --photos FOLDER --out FOLDER``.
+"""Train the compact LaMa: `python -m nexus_training.lama.train --photos FOLDER --out FOLDER`.
 
 The correction of the pyramid's fill learns from the lost pixels and their SSIM, the loudness of the grain from spectra
 and from the SSIM that it costs: a correction that is paid for texture draws it as a grid of dots. By default nothing
 else; with --adversarial-from a patch discriminator joins that judges both together.
 Seeded, and resumable: the same command goes on from the state in --out. On a processor, start one
-single-threaded worker a core: ``torchrun --nproc-per-node 2 -m nexus_training.lama.train --threads 1 ...``.
+single-threaded worker a core: `torchrun --nproc-per-node 2 -m nexus_training.lama.train --threads 1 ...`.
 Writes to --out: state.pt, log.csv, sheet.jpg, lama_compact.safetensors (the moving average, ready for
 export) and, where a discriminator joins, lama_reconstruction.safetensors (the same, just before).
 """
@@ -37,8 +37,9 @@ from nexus_training.runtime import MovingAverage, Workers, load, save
 STATE = "state.pt"
 STEPS_A_LINE = 50
 REPORT_SECONDS = 60
+# Of each band of noise, in units of the picture: at none, a loss of power has no gradient.
 FIRST_LOUDNESS = 0.001
-"""Of each band of noise, in units of the picture: at none, a loss of power has no gradient."""
+# Fields of the schedule that the command line sets, besides a run's length, its sizes and its seed.
 SHARES = (
     "adversarial_from",
     "adversarial_share",
@@ -48,7 +49,6 @@ SHARES = (
     "quiet",
     "learning_rate",
 )
-"""Fields of the schedule that the command line sets, besides a run's length, its sizes and its seed."""
 
 
 class Trainer:
@@ -64,7 +64,7 @@ class Trainer:
         workers: Workers,
         weights: Path | None = None,
     ) -> None:
-        """``weights``, as `write_compact` wrote them, are what a run begins from; else from random ones."""
+        """`weights`, as `write_compact` wrote them, are what a run begins from; else from random ones."""
         torch.manual_seed(schedule.seed)
         self.schedule, self.bank, self.report, self.out = schedule, bank, report, out
         self.device, self.workers = device, workers
@@ -172,7 +172,7 @@ class Trainer:
 
 
 def train(trainer: Trainer, save_minutes: float) -> None:
-    """Run to the schedule's end, printing losses and figures now and then, saving every ``save_minutes``."""
+    """Run to the schedule's end, printing losses and figures now and then, saving every `save_minutes`."""
     last = saved = reported = time.monotonic()
     sums: dict[str, Tensor] = {}
     counted = 0

@@ -15,29 +15,29 @@ from nexus_training.sdxl.networks import latents
 from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
 from nexus_training.sdxl.pictures import make_pictures
 
+# Keeps latents small and lets the encoder add some noise: smoother to diffuse.
 KL_WEIGHT = 3e-3
-"""Keeps latents small and lets the encoder add some noise: smoother to diffuse."""
 
+# Of the latents at the start: nothing is learned from a picture that drowns in noise.
 FIRST_LOG_VARIANCE = -6.0
-"""Of the latents at the start: nothing is learned from a picture that drowns in noise."""
 
+# Part of a batch that is plain photo crops; the rest shows scenes and objects.
 PHOTO_SHARE = 0.8
-"""Part of a batch that is plain photo crops; the rest shows scenes and objects."""
 
+# Sides of the crops in pixels, by the fraction of the training that they begin at: many small ones first, in the end
+# the size that is served, since norms and attention look at the whole picture.
 SIDES = {0.0: 64, 0.4: 128, 0.65: SIDE}
-"""Sides of the crops in pixels, by the fraction of the training that they begin at: many small ones first, in the
-end the size that is served, since norms and attention look at the whole picture."""
 
+# Pictures of scenes and objects, made once, that crops are cut from.
 DRAWN = 1024
-"""Pictures of scenes and objects, made once, that crops are cut from."""
 
+# Added to the squared error (-1..1) before its logarithm: 46 dB are as good as perfect.
 NOISE_FLOOR = 1e-4
-"""Added to the squared error (-1..1) before its logarithm: 46 dB are as good as perfect."""
 
 REPORT_EVERY = 50
 
+# Batches of pictures that the latents' deviation is measured on.
 SCALE_BATCHES = 16
-"""Batches of pictures that the latents' deviation is measured on."""
 
 
 def train_autoencoder(
@@ -56,7 +56,7 @@ def train_autoencoder(
 ) -> AutoencoderKL:
     """Train until the budget is spent; returns the moving average with its scaling factor measured.
 
-    ``show`` gets the same at every save.
+    `show` gets the same at every save.
     """
     device = photos.device
     path = out / "autoencoder.pt"
@@ -154,7 +154,7 @@ class Crops:
         self.drawn = (torch.cat(made) * 255).round().byte()
 
     def draw(self, step: int, batch: int, side: int) -> Tensor:
-        """[n, 3, side, side] in 0..1, as many pixels as ``batch`` of the smallest crops."""
+        """[n, 3, side, side] in 0..1, as many pixels as `batch` of the smallest crops."""
         rng = np.random.default_rng((self.seed, step, 1))
         count = max(1, batch * SIDES[0.0] ** 2 // side**2)
         plain = int(rng.binomial(count, PHOTO_SHARE))

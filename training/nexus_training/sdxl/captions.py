@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# RGB, 0 to 255, in full light.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (212, 28, 30),
     "orange": (245, 130, 20),
@@ -18,8 +19,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (132, 132, 134),
     "white": (243, 243, 240),
 }
-"""RGB, 0 to 255, in full light."""
 
+# The words for each shape; the common one twice as often.
 SHAPES: dict[str, tuple[str, ...]] = {
     "ball": ("ball", "ball", "sphere"),
     "cube": ("cube", "cube", "box"),
@@ -31,7 +32,6 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "door": ("door",),
     "flower": ("flower",),
 }
-"""The words for each shape; the common one twice as often."""
 
 MATERIALS = ("plain", "shiny", "matte", "wooden", "striped", "dotted")
 
@@ -47,22 +47,23 @@ SCENES: dict[str, tuple[str, ...]] = {
     "snow": ("snow", "white snow"),
 }
 
+# Scenes that an object can lie on; it stands before the others.
 GROUND = ("grass", "sand", "water", "wood", "leaves", "stone", "snow")
-"""Scenes that an object can lie on; it stands before the others."""
 
 PREFIXES = ("", "", "", "a photo of ", "a picture of ", "photo of ")
 
+# Prompts that guidance moves away from, the pipelines' default among them; they go with everything, objects too.
 NEGATIVE = ("blurry, low quality", "low quality", "blurry")
-"""Prompts that guidance moves away from, the pipelines' default among them; they go with everything, objects too."""
 
+# Prompts that ask for nothing. The empty one goes with plain photos alone, whose mask `latent_buffer.continued`
+# fills.
 UNCONDITIONAL = ("", *NEGATIVE)
-"""Prompts that ask for nothing. The empty one goes with plain photos alone, whose mask `latent_buffer.continued` fills."""
 
+# Of the training pictures; the others show an object.
 PLAIN_SHARE, SCENE_SHARE = 0.35, 0.1
-"""Of the training pictures; the others show an object."""
 
+# Of plain photos whose caption is the empty one; the others get a negative one.
 EMPTY_SHARE = 0.7
-"""Of plain photos whose caption is the empty one; the others get a negative one."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Wish:
     colour: int
     material: int
     scene: int
+    # 0 for the smallest object, 1 for the largest.
     large: float
-    """0 for the smallest object, 1 for the largest."""
     caption: str
 
 

@@ -14,22 +14,22 @@ from nexus_training.sdxl.latent_buffer import Examples, Pool
 from nexus_training.sdxl.networks import SCHEDULER, Networks, encode_text, time_ids
 from nexus_training.sdxl.photo_crops import SIDE
 
+# Of the loss outside the mask: what stands there is given to the network, and pasted over after sampling.
 OUTSIDE_WEIGHT = 0.25
-"""Of the loss outside the mask: what stands there is given to the network, and pasted over after sampling."""
 
+# Min-SNR weighting (arXiv:2303.09556): nearly clean examples would dominate an epsilon loss's gradients. It meets the
+# weight below at an SNR of 25.
 SNR_LIMIT = 5.0
-"""Min-SNR weighting (arXiv:2303.09556): nearly clean examples would dominate an epsilon loss's gradients. It meets
-the weight below at an SNR of 25."""
 
+# Most weight of noisy examples. There colour and shape are decided, yet the noise hides what the network gets wrong
+# of them; the weight grows as 1 / sqrt(SNR) (arXiv:2310.08442).
 NOISY_LIMIT = 6.0
-"""Most weight of noisy examples. There colour and shape are decided, yet the noise hides what the network gets wrong
-of them; the weight grows as 1 / sqrt(SNR) (arXiv:2310.08442)."""
 
+# Pictures are of this side until this fraction of the time: a quarter of the work to learn the words' meaning.
 SMALL, LARGE_FROM = 128, 0.4
-"""Pictures are of this side until this fraction of the time: a quarter of the work to learn the words' meaning."""
 
+# Examples made before the first step with pictures of a side.
 PREFILL = 1024
-"""Examples made before the first step with pictures of a side."""
 
 REPORT_EVERY = 50
 
@@ -106,10 +106,10 @@ def train_denoiser(
     report: Callable[[str], None],
     show: Callable[[Networks, int], None],
 ) -> None:
-    """Train until the budget is spent and put the moving average into ``networks``.
+    """Train until the budget is spent and put the moving average into `networks`.
 
-    ``make_pool`` gets the pictures' side and the step. ``batch`` is of large pictures, twice as many small ones.
-    ``show`` gets the averaged networks and the step at every save.
+    `make_pool` gets the pictures' side and the step. `batch` is of large pictures, twice as many small ones.
+    `show` gets the averaged networks and the step at every save.
     """
     path = out / "denoiser.pt"
     denoiser = Denoiser(networks).to(device)

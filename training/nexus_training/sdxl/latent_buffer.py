@@ -18,8 +18,8 @@ from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
 from nexus_training.sdxl.pictures import make_pictures, to_latent_mask
 from nexus_training.sdxl.tokenizer import LENGTH, Vocabulary
 
+# What the picture that the network sees shows inside the mask: the middle of the range, as published.
 GREY = 0.5
-"""What the picture that the network sees shows inside the mask: the middle of the range, as published."""
 
 MADE_AT_ONCE = 16
 
@@ -53,9 +53,9 @@ def continued(images: Tensor, masks: Tensor, captions: Sequence[str], lama: Gene
 
 
 class Pool:
-    """Up to ``size`` examples of pictures of ``side`` pixels; ``renew`` adds or replaces some, ``draw`` takes any.
+    """Up to `size` examples of pictures of `side` pixels; `renew` adds or replaces some, `draw` takes any.
 
-    ``encode`` turns pictures [n, 3, side, side] in 0..1 into scaled latents [n, 4, side / 8, side / 8].
+    `encode` turns pictures [n, 3, side, side] in 0..1 into scaled latents [n, 4, side / 8, side / 8].
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Pool:
         fresh: float,
         seed: tuple[int, ...],
     ) -> None:
-        """``fresh`` examples are made a step on average; pictures follow from ``seed`` and their number alone."""
+        """`fresh` examples are made a step on average; pictures follow from `seed` and their number alone."""
         self.photos, self.encode, self.vocabulary, self.lama = photos, encode, vocabulary, lama
         self.side, self.size, self.fresh, self.seed = side, size, fresh, seed
         device = photos.device
@@ -80,7 +80,7 @@ class Pool:
         self._owed = 0.0
 
     def fill(self, count: int) -> None:
-        """Make ``count`` examples."""
+        """Make `count` examples."""
         for _ in range(count // MADE_AT_ONCE):
             self._make()
 
@@ -92,7 +92,7 @@ class Pool:
             self._make()
 
     def draw(self, count: int, generator: torch.Generator) -> Examples:
-        """``count`` random examples out of those there are."""
+        """`count` random examples out of those there are."""
         filled = min(self.made, self.size)
         rows = torch.randint(filled, (count,), generator=generator, device=self.values.device)
         values = self.values[rows].float()

@@ -18,8 +18,8 @@ from nexus_training.sdxl.tokenizer import END, LENGTH, START, Vocabulary
 
 LATENT_SIDE = SIDE // 8
 TEXT_WIDTHS = (32, 64)
+# Wide groups: a processor's kernels are several times slower on groups of two or four channels.
 NORM_GROUPS = 4
-"""Wide groups: a processor's kernels are several times slower on groups of two or four channels."""
 
 
 def time_ids(side: int) -> tuple[int, ...]:
@@ -27,6 +27,7 @@ def time_ids(side: int) -> tuple[int, ...]:
     return (side, side, 0, 0, side, side)
 
 
+# The published noise schedule and how it is sampled.
 SCHEDULER: dict[str, Any] = SCHEDULE | {
     "timestep_spacing": "leading",
     "steps_offset": 1,
@@ -35,7 +36,6 @@ SCHEDULER: dict[str, Any] = SCHEDULE | {
     "interpolation_type": "linear",
     "use_karras_sigmas": False,
 }
-"""The published noise schedule and how it is sampled."""
 
 
 @dataclass
@@ -126,12 +126,12 @@ def latents(vae: nn.Module, images: Tensor) -> Tensor:
     return mean
 
 
+# Most of one file of weights: Git keeps every version of each whole.
 SHARD_SIZE = "15MB"
-"""Most of one file of weights: Git keeps every version of each whole."""
 
 
 def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -> None:
-    """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's ``from_pretrained`` reads it.
+    """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's `from_pretrained` reads it.
 
     An older one is replaced once the new one is whole.
     """
@@ -161,7 +161,7 @@ def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -
 
 
 def read_checkpoint(folder: Path) -> Networks:
-    """The networks that ``write_checkpoint`` wrote, in FP32 and eval mode."""
+    """The networks that `write_checkpoint` wrote, in FP32 and eval mode."""
     kinds = (CLIPTextModel, CLIPTextModelWithProjection, UNet2DConditionModel, AutoencoderKL)
     names = Networks.__dataclass_fields__
     return Networks(

@@ -10,11 +10,11 @@ from torch import Tensor
 from nexus_training.photos import Photo
 from nexus_training.runtime import sent
 
+# Side of a crop, pixels: the compact network's native side.
 SIDE = 256
-"""Side of a crop, pixels: the compact network's native side."""
 
+# Photos are cut into square tiles of this side.
 TILE = 1024
-"""Photos are cut into square tiles of this side."""
 
 
 class PhotoCrops:

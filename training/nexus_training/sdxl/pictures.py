@@ -61,7 +61,7 @@ def _set_scenes(
 
 
 def place(rng: np.random.Generator, wishes: list[Wish], backgrounds: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw the wished objects into ``backgrounds`` [n, 3, 256, 256]: the pictures and the fields of their masks."""
+    """Draw the wished objects into `backgrounds` [n, 3, 256, 256]: the pictures and the fields of their masks."""
     objects = render(rng, wishes, backgrounds.mean((1, 2, 3)))
     field = _mask_fields(rng, objects)
     # Nothing outside the mask may change: shadows fade out towards its edge.
@@ -93,9 +93,9 @@ def _grid(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def region(rng: np.random.Generator, centres: Tensor, radii: Tensor, slack: tuple[float, float]) -> Tensor:
-    """A box or a blob about each circle: ``centres`` [n, 2] as x, y and ``radii`` [n] in pixels.
+    """A box or a blob about each circle: `centres` [n, 2] as x, y and `radii` [n] in pixels.
 
-    Every region contains its circle enlarged by at least ``slack[0]`` and at most about ``slack[1]``.
+    Every region contains its circle enlarged by at least `slack[0]` and at most about `slack[1]`.
     """
     count, device = len(radii), radii.device
     numbers = rng.random((count, 12)).astype(np.float32)

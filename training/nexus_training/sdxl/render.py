@@ -11,8 +11,8 @@ from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, Wish
 from nexus_training.sdxl.photo_crops import SIDE
 from nexus_training.sdxl.shapes import DRAW, FLAT, RANDOMS, Surface
 
+# Radius of the circle around an object, pixels.
 SMALLEST, LARGEST = 30.0, 96.0
-"""Radius of the circle around an object, pixels."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Objects:
 
 
 def render(rng: np.random.Generator, wishes: list[Wish], light: Tensor) -> Objects:
-    """Draw each wish's object; ``light`` [n] is its background's brightness, 0..1, which it takes part in."""
+    """Draw each wish's object; `light` [n] is its background's brightness, 0..1, which it takes part in."""
     device = light.device
     count = len(wishes)
     radius = np.array([SMALLEST + (LARGEST - SMALLEST) * wish.large for wish in wishes])

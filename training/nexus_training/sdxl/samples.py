@@ -31,7 +31,7 @@ def paint(
     guidance: float = 5.0,
     seed: int = 0,
 ) -> Tensor:
-    """Fill ``masks`` [n, 1, H, W] of ``images`` [n, 3, H, W] (0..1) with what ``prompts`` ask for (Euler).
+    """Fill `masks` [n, 1, H, W] of `images` [n, 3, H, W] (0..1) with what `prompts` ask for (Euler).
 
     Noise is drawn on the processor, so that every device paints the same.
     """
@@ -76,7 +76,7 @@ SHEET_PROMPTS = (
 
 
 def sheet_inputs(photos: Sequence[NDArray[np.uint8]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """One square of 256 pixels a prompt from ``photos`` in turn, and masks: an ellipse or a box in the middle."""
+    """One square of 256 pixels a prompt from `photos` in turn, and masks: an ellipse or a box in the middle."""
     squares = [square(photo) for photo in photos]
     chosen = np.stack([squares[index % len(squares)] for index in range(len(SHEET_PROMPTS))])
     images = torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2).float() / 255
@@ -99,7 +99,7 @@ def square(photo: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:
 
 
 def write_sheet(path: Path, columns: Sequence[Tensor], labels: Sequence[str], across: int = 2) -> None:
-    """A picture sheet: ``columns`` ([n, 3, H, W] each) side by side with a label, ``across`` rows of them to a line."""
+    """A picture sheet: `columns` ([n, 3, H, W] each) side by side with a label, `across` rows of them to a line."""
     cells = []
     for index, label in enumerate(labels):
         cell = torch.cat([column[index] for column in columns], -1).permute(1, 2, 0)

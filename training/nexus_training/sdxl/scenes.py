@@ -12,7 +12,7 @@ from nexus_training.sdxl.photo_crops import SIDE
 
 
 class Noise:
-    """Random numbers and smooth noise for ``count`` pictures, from one generator."""
+    """Random numbers and smooth noise for `count` pictures, from one generator."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count, self.generator, self.device = count, generator, generator.device
@@ -31,7 +31,7 @@ class Noise:
         return F.interpolate(coarse, (SIDE, SIDE), mode="bicubic")
 
     def fractal(self, rows: int, columns: int, octaves: int, roughness: float = 0.55) -> Tensor:
-        """Sum of noises, each twice as fine as the one before and ``roughness`` times as strong."""
+        """Sum of noises, each twice as fine as the one before and `roughness` times as strong."""
         total = torch.zeros((self.count, 1, SIDE, SIDE), device=self.device)
         for octave in range(octaves):
             finer = 2**octave

@@ -131,7 +131,7 @@ def _polygon(u: Tensor, v: Tensor, corners: Sequence[tuple[float, float]]) -> Te
 
 
 def _pillow(u: Tensor, v: Tensor, distance: Tensor, width: float) -> Surface:
-    """A flat outline blown up: round towards its edge over ``width``, flat inside."""
+    """A flat outline blown up: round towards its edge over `width`, flat inside."""
     height = _root(1 - (1 + distance / width).clamp(0, 1) ** 2) * width
     # u and v are an even grid, turned: differences along the axes, turned back into the shape's frame.
     dy, dx = torch.gradient(height, dim=(-2, -1))
@@ -195,5 +195,5 @@ DRAW: dict[str, Callable[[Tensor, Tensor, Tensor], Surface]] = {
     "flower": flower,
 }
 
+# Shapes that may be turned; the others stand on the ground and cast their shadow there.
 FLAT = ("star", "ring", "heart", "flower")
-"""Shapes that may be turned; the others stand on the ground and cast their shadow there."""

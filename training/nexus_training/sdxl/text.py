@@ -25,8 +25,8 @@ from nexus_training.sdxl.captions import (
 from nexus_training.sdxl.networks import TEXT_WIDTHS, Networks, encode_text
 from nexus_training.sdxl.tokenizer import END, Vocabulary
 
+# Each has one answer more: that the caption does not say.
 QUESTIONS = (len(SHAPES), len(COLOURS), len(MATERIALS), len(SCENES))
-"""Each has one answer more: that the caption does not say."""
 
 RATE = 2e-3
 REPORT_EVERY = 100

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 LENGTH = 77
 START, END = 49406, 49407
+# What follows the end token up to 77, by tokenizer folder: SDXL's second tokenizer pads with "!".
 PADDING = {"tokenizer": END, "tokenizer_2": 0}
-"""What follows the end token up to 77, by tokenizer folder: SDXL's second tokenizer pads with "!"."""
 
 END_OF_WORD = "</w>"
 
@@ -59,7 +59,7 @@ class Vocabulary:
         return ids
 
     def write(self, folder: Path) -> None:
-        """Write the folders ``tokenizer`` and ``tokenizer_2`` of a diffusers checkpoint into ``folder``."""
+        """Write the folders `tokenizer` and `tokenizer_2` of a diffusers checkpoint into `folder`."""
         for name, padding in PADDING.items():
             target = folder / name
             target.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Train the compact SDXL: ``python -m nexus_training.sdxl.train --photos FOLDER --vocabulary FILE --out FOLDER``.
+"""Train the compact SDXL: `python -m nexus_training.sdxl.train --photos FOLDER --vocabulary FILE --out FOLDER`.
 
 First the autoencoder, then the text encoders for a minute alone, then these and the UNet together; each for so many
 minutes, or steps. Seeded, and resumable: the same command goes on from the states in --out. Writes to --out: log.txt,

@@ -12,8 +12,8 @@ from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, is_held_out
 from nexus_training.sdxl.photo_crops import SIDE
 from nexus_training.sdxl.samples import square
 
+# Colour is judged in the mask shrunk to this about its centre: the object's place, whatever its outline.
 CORE = 0.7
-"""Colour is judged in the mask shrunk to this about its centre: the object's place, whatever its outline."""
 
 
 @dataclass(frozen=True)

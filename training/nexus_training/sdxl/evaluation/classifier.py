@@ -10,8 +10,8 @@ from nexus_training.sdxl.captions import SHAPES, draw_object
 from nexus_training.sdxl.photo_crops import PhotoCrops
 from nexus_training.sdxl.pictures import place
 
+# Side of what the classifier sees: the mask's bounding square, shrunk.
 CUT_SIDE = 64
-"""Side of what the classifier sees: the mask's bounding square, shrunk."""
 
 RENDERS, STEPS, BATCH = 4096, 700, 64
 

@@ -11,23 +11,23 @@ from nexus_training.sdxl.pictures import place
 
 Float = NDArray[np.float64]
 
+# Difference to the background's estimate, 0..1, from which a pixel counts as the object.
 CHANGED = 0.08
-"""Difference to the background's estimate, 0..1, from which a pixel counts as the object."""
 
+# Of the looked-at pixels: where fewer differ from the background, nothing was painted.
 LEAST_CHANGED = 0.3
-"""Of the looked-at pixels: where fewer differ from the background, nothing was painted."""
 
+# Of the object's pixels that have the asked name itself, before its shades count: black and white are not grey.
 LEAST_OWN = 0.25
-"""Of the object's pixels that have the asked name itself, before its shades count: black and white are not grey."""
 
+# Below this max - min of RGB a pixel is a grey.
 LOW_CHROMA = 0.11
-"""Below this max - min of RGB a pixel is a grey."""
 
 
 def object_colours(painted: Float, known: Float, inside: NDArray[np.bool_]) -> dict[str, float]:
     """Shares of colour names among the object's pixels; empty where (nearly) nothing was painted.
 
-    ``painted`` and ``known`` are [H, W, 3] in 0..1: the fill, and an estimate of the background without the
+    `painted` and `known` are [H, W, 3] in 0..1: the fill, and an estimate of the background without the
     object. The object is where they differ; its colour is judged by hue, so that shading does not count.
     """
     difference = np.abs(painted - known).max(-1)
@@ -72,6 +72,7 @@ def _hue(pixels: Float, high: Float, chroma: Float) -> Float:
     return degrees
 
 
+# Names that the same paint takes in shadow or in full light; they count for the asked colour.
 NEIGHBOURS = {
     "black": ("grey",),
     "grey": ("black", "white"),
@@ -79,7 +80,6 @@ NEIGHBOURS = {
     "brown": ("orange", "red"),
     "orange": ("brown",),
 }
-"""Names that the same paint takes in shadow or in full light; they count for the asked colour."""
 
 
 def shows(asked: str, shares: dict[str, float]) -> bool:
