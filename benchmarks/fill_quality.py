@@ -28,10 +28,10 @@ from nexus_export.quality.metrics import psnr_db, ssim
 from nexus_training.photos import load_held_out
 from nexus_training.sdxl.captions import COLOURS, SHAPES
 from nexus_training.sdxl.evaluation.cases import Case, make_cases
-from nexus_training.sdxl.evaluation.classifier import cut_out, train_classifier
-from nexus_training.sdxl.evaluation.colour import judge_renders, object_colours, shows
+from nexus_training.sdxl.evaluation.classifier import crop_to_mask, train_classifier
+from nexus_training.sdxl.evaluation.colour import matches_colour, object_colours, score_colour_rule
 from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
-from nexus_training.sdxl.samples import square, write_sheet
+from nexus_training.sdxl.samples import centre_square, write_contact_sheet
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -115,7 +115,7 @@ def _tensor(pictures: Sequence[Picture]) -> torch.Tensor:
 
 def colour_right(case: Case, painted: Picture) -> bool:
     """Whether the asked colour is the dominant one of what was painted in the middle of the mask."""
-    return shows(case.colour, object_colours(painted / 255, pixels(case.image) / 255, case.core))
+    return matches_colour(case.colour, object_colours(painted / 255, pixels(case.image) / 255, case.core))
 
 
 def mean_fill(case: Case) -> Picture:
@@ -147,7 +147,7 @@ def crops(photos: Sequence[Picture]) -> dict[str, list[Picture]]:
         for top in np.linspace(0, size[1] - SIDE, CROPS_A_SIDE).astype(int):
             for left in np.linspace(0, size[0] - SIDE, CROPS_A_SIDE).astype(int):
                 working.append(small[top : top + SIDE, left : left + SIDE].copy())
-        shrunk.append(square(photo))
+        shrunk.append(centre_square(photo))
     return {"crops": working, "whole photos shrunk": shrunk}
 
 
@@ -165,7 +165,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     photos = load_held_out([PHOTOS])
     backgrounds = PhotoCrops(photos, cpu)
     classifier, recognised = train_classifier(backgrounds, seed=SEED)
-    right, passed = judge_renders(backgrounds, SEED)
+    right, passed = score_colour_rule(backgrounds, SEED)
     painter, cases = Painter(REPOSITORY), make_cases(photos, settings.cases, SEED, cpu)
     steps = settings.steps
     painted = [
@@ -178,7 +178,7 @@ def measure(settings: Settings) -> dict[str, Any]:
         """The shapes that the classifier sees in the first cases' pictures, and whether they are the asked ones."""
         masks = torch.stack([case.mask for case in cases[: len(pictures)]])
         with torch.inference_mode():
-            guesses = classifier(cut_out(_tensor(pictures), masks)).argmax(1).tolist()
+            guesses = classifier(crop_to_mask(_tensor(pictures), masks)).argmax(1).tolist()
         names = [list(SHAPES)[guess] for guess in guesses]
         return names, [name == case.shape for name, case in zip(names, cases)]
 
@@ -251,7 +251,7 @@ def draw_sheet(
     shown = [*cases[:count], *cases[:extra]]
     given = torch.stack([case.image * (1 - 0.6 * case.mask) for case in shown])
     results = _tensor([*painted[:count], *empty[:extra]])
-    write_sheet(
+    write_contact_sheet(
         RESULTS / "fill_quality.jpg", [given, results], [*labels, *["(empty prompt)"] * extra], across=4
     )
 

@@ -3,14 +3,14 @@
 import copy
 
 import torch
-from nexus_training.muon import Muon, orthogonalised
+from nexus_training.muon import Muon, orthogonalize
 from torch import nn
 
 
 def test_singular_values_come_near_one() -> None:
     torch.manual_seed(0)
     for shape in ((16, 40), (40, 16)):
-        values = torch.linalg.svdvals(orthogonalised(torch.randn(shape) * 1e-3))
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape) * 1e-3))
         # The published coefficients trade exactness for steps: from 0.7 to 1.2.
         assert values.min() > 0.6
         assert values.max() < 1.3

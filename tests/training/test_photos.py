@@ -25,7 +25,7 @@ def test_validation_photos_are_not_trained_on(tmp_path: Path) -> None:
         for stem in stems:
             cv2.imwrite(str(tmp_path / folder / f"{stem}.png"), coarse_photo(ord(stem[0]))[..., ::-1])
     assert len(load_photos([tmp_path / "photos", tmp_path / "validation"])) == 3
-    (left,) = load_photos([tmp_path / "photos"], besides=[tmp_path / "validation"])
+    (left,) = load_photos([tmp_path / "photos"], excluding=[tmp_path / "validation"])
     assert np.array_equal(left, coarse_photo(ord("l")))
 
 
@@ -45,5 +45,5 @@ def test_held_out_photos_are_told_apart_by_name(tmp_path: Path) -> None:
         muted_photo(index).tobytes() for index in range(12)
     }
     assert len(held_out) == 12
-    with pytest.raises(BuildError, match=r"^None of the held-out photos was found"):
+    with pytest.raises(BuildError, match=r"^No held-out photo found"):
         load_held_out([tmp_path / "nowhere"])

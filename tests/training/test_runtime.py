@@ -6,13 +6,13 @@ import socket
 from pathlib import Path
 
 import torch
-from nexus_training.runtime import Workers
+from nexus_training.runtime import DistributedContext
 from torch import nn
 
 
 def _work(rank: int, port: int, out: Path) -> None:
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    workers = Workers()
+    workers = DistributedContext()
     layer = nn.Linear(1, 1)
     for parameter in layer.parameters():
         parameter.grad = torch.full_like(parameter, float(rank))
@@ -20,7 +20,7 @@ def _work(rank: int, port: int, out: Path) -> None:
     gradients = [
         float(parameter.grad.sum()) for parameter in layer.parameters() if parameter.grad is not None
     ]
-    told = [workers.is_first, workers.agreed(10.0 + rank), *gradients]
+    told = [workers.is_main, workers.broadcast(10.0 + rank), *gradients]
     (out / str(rank)).write_text(repr(told))
     workers.close()
 

@@ -1,1 +1,1 @@
-"""Training of the networks whose weights this project makes itself."""
+"""Trains the networks whose weights this project makes itself: a compact LaMa and a compact SDXL."""

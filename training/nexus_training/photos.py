@@ -1,4 +1,4 @@
-"""Photos for training: decoded once, kept as bytes, cropped at random scales."""
+"""Photos to train on and held-out photos; random crops of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 from nexus_export.errors import BuildError
 from numpy.typing import NDArray
 
-# [H, W, 3], RGB.
+# RGB, [H, W, 3].
 Photo = NDArray[np.uint8]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
-# File stems that are never trained on: the quality figures are measured on them.
+# File stems never trained on: the published quality figures are measured on these photos.
 HELD_OUT = (
     "astronaut",
     "coffee",
@@ -25,54 +25,49 @@ HELD_OUT = (
     "Wine_by_Jakkub_Mede",
 )
 
-# The same photos under the names they have in demo/photos.
+# Names of four of the held-out photos in demo/photos.
 DEMO_NAMES = ("bridge", "mountains", "dragonfly", "wine")
 
-# Photos are kept at most this large; more is detail that no crop scale uses.
+# Larger photos are shrunk to this; no crop scale uses more detail.
 LONGEST_SIDE = 2048
 
-# Standard deviation, of 255, up to which a crop counts as flat: clear sky, plain walls.
-FLAT_DEVIATION = 25.0
+# A crop with a standard deviation (of 255) up to this is flat: clear sky, plain walls.
+FLAT_STD = 25.0
 
-CROPS_TRIED = 4
+CROP_ATTEMPTS = 4
 
 
-def load_photos(folders: Sequence[Path], besides: Sequence[Path] = ()) -> list[Photo]:
-    """Every photo under `folders` in a fixed order, but for those held out and those named as one in `besides`.
+def load_photos(folders: Sequence[Path], excluding: Sequence[Path] = ()) -> list[Photo]:
+    """Load the photos under `folders`, sorted by path, without held-out ones and names found under `excluding`.
 
-    Raises:
-        BuildError: there is none.
+    Raises BuildError if there is none.
     """
-    left_out = {*HELD_OUT, *DEMO_NAMES, *(path.stem for path in _photos(besides))}
+    excluded = {*HELD_OUT, *DEMO_NAMES, *(path.stem for path in _photos(excluding))}
     photos = []
-    for path in sorted(path for path in _photos(folders) if path.stem not in left_out):
+    for path in sorted(path for path in _photos(folders) if path.stem not in excluded):
         decoded = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if decoded is not None:
             rgb = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
             photos.append(_shrink(rgb, LONGEST_SIDE))
     if not photos:
         raise BuildError(
-            "No photo was found to train on; name a folder of JPEG, PNG or WebP files with --photos."
+            "No photo found to train on; pass a folder of JPEG, PNG or WebP files with --photos."
         )
     return photos
 
 
 def load_held_out(folders: Sequence[Path]) -> list[Photo]:
-    """The photos under `folders` that are never trained on, for sample sheets and figures; each name once.
+    """Load the held-out photos under `folders`, for contact sheets and figures; each name once.
 
-    Raises:
-        BuildError: there is none.
+    Raises BuildError if there is none.
     """
-    paths = sorted(
-        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
-    )
     photos: dict[str, Photo] = {}
-    for path in paths:
+    for path in sorted(_photos(folders)):
         pixels = cv2.imread(str(path)) if path.stem in HELD_OUT + DEMO_NAMES else None
         if pixels is not None:
             photos[path.stem] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
     if not photos:
-        raise BuildError(f"None of the held-out photos was found to test on ({', '.join(DEMO_NAMES)}, ...).")
+        raise BuildError(f"No held-out photo found to test on ({', '.join(DEMO_NAMES)}, ...).")
     return list(photos.values())
 
 
@@ -89,9 +84,9 @@ def _shrink(photo: NDArray[np.uint8], longest: int) -> Photo:
 
 
 def random_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
-    """A [size, size, 3] crop at a random scale between the whole short side and native, maybe mirrored."""
+    """Cut [size, size, 3] at a random scale from the whole short side to native, mirrored half of the time."""
     shortest = min(photo.shape[:2])
-    # Log-uniform: half, quarter and native scale are equally likely, as photos of every size are.
+    # Log-uniform: quarter, half and native scale are equally likely, like photos of every size.
     window = int(np.exp(rng.uniform(np.log(min(size, shortest)), np.log(shortest))))
     y = int(rng.integers(0, photo.shape[0] - window + 1))
     x = int(rng.integers(0, photo.shape[1] - window + 1))
@@ -102,9 +97,9 @@ def random_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
 
 
 def detailed_crop(rng: np.random.Generator, photo: Photo, size: int) -> Photo:
-    """The first random crop with something to learn in it, out of a few; the last one of a flat photo."""
-    for _ in range(CROPS_TRIED):
+    """The first of a few random crops that is not flat; the last one if all are."""
+    for _ in range(CROP_ATTEMPTS):
         crop = random_crop(rng, photo, size)
-        if cv2.meanStdDev(crop)[1].mean() > FLAT_DEVIATION:
+        if cv2.meanStdDev(crop)[1].mean() > FLAT_STD:
             break
     return crop

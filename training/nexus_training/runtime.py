@@ -1,4 +1,4 @@
-"""What every training run needs: time budget, learning rate, saved state, moving average, processes and device."""
+"""Shared by all training runs: time budget, learning rate, saved state, moving average, processes and device."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 
 
 class Budget:
-    """Ends a stage after so many minutes of its own time, over resumed runs too, or after so many steps."""
+    """Ends a stage after a number of minutes, time before a resume included, or of steps if they are given."""
 
     def __init__(self, minutes: float, steps: int | None, spent_seconds: float = 0.0) -> None:
         self.seconds, self.steps = 60 * minutes, steps
@@ -44,17 +44,17 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class MovingAverage(Generic[AnyModule]):
-    """A copy of a module, in eval mode, that follows its weights and norms slowly; what is sampled from and saved."""
+    """An exponential moving average of a module's weights and buffers, in eval mode, to sample from and to export."""
 
     def __init__(self, module: AnyModule, decay: float) -> None:
         self.module: AnyModule = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
-        # Taken here: compiling a module wraps it, its parameters stay the same objects.
+        # Collected before the module is compiled: that wraps it, but its parameters stay the same objects.
         self._averages, self._weights = _floating(self.module), _floating(module)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take one step's weights in; early steps count for more, so that the start is forgotten."""
+        """Add the weights of one step; early steps weigh more, so that the random start is forgotten."""
         share = 1.0 - min(self.decay, (1 + step) / (20 + step))
         # One kernel for all tensors: one each would take as long as the step itself on a GPU.
         torch._foreach_lerp_(self._averages, self._weights, share)
@@ -65,65 +65,69 @@ def _floating(module: nn.Module) -> list[Tensor]:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file; a run killed while writing still has the previous one."""
+    """Write the file atomically: a run killed while it saves keeps the previous state."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The saved state, or None where there is none."""
+    """Read a saved state; None if there is none."""
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return state
 
 
-class Workers:
-    """This process's place among the workers; alone unless torchrun started it."""
+class DistributedContext:
+    """The group of data-parallel processes that torchrun started; a group of one otherwise.
+
+    On a CPU, one single-threaded process a core is about twice as fast as one process with a thread a core: the
+    threads synchronise at each of the network's many small convolutions, the processes once a step.
+    """
 
     def __init__(self) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        if self.count > 1:
+        if self.world_size > 1:
             distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
     @property
-    def is_first(self) -> bool:
-        """True in the one process that prints and saves."""
+    def is_main(self) -> bool:
+        """True in the process that logs and saves."""
         return self.rank == 0
 
-    def agreed(self, value: float) -> float:
-        """The first worker's value. Clocks differ, and workers that part on what comes next would wait forever."""
-        if self.count == 1:
+    def broadcast(self, value: float) -> float:
+        """The main process's value. Clocks differ, and processes that disagree about the next step would deadlock."""
+        if self.world_size == 1:
             return value
         values = [value]
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Replace every worker's gradients of `module` by their mean over the workers."""
-        if self.count == 1:
+        """Replace the gradients of `module` by their mean over all processes."""
+        if self.world_size == 1:
             return
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         joined = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(joined)
-        joined /= self.count
+        joined /= self.world_size
         means = torch.split(joined, [gradient.numel() for gradient in gradients])
         for gradient, mean in zip(gradients, means):
             gradient.copy_(mean.view_as(gradient))
 
     def close(self) -> None:
-        """Leave the group."""
-        if self.count > 1:
+        """Destroy the process group."""
+        if self.world_size > 1:
             distributed.destroy_process_group()
 
 
-def sent(values: ArrayLike, device: torch.device) -> Tensor:
-    """The values as a tensor on `device`, floats as float32.
+def to_device(values: ArrayLike, device: torch.device) -> Tensor:
+    """Copy the values to `device` without waiting for it, floats as float32.
 
-    A plain `.to(device)` waits until the device has done everything asked of it before; many of those in a
-    step leave it idle while the processor prepares what comes next.
+    A plain `.to(device)` blocks until the device has finished all queued work; several of those in a step leave it
+    idle while the CPU prepares the next kernels.
     """
     array = np.asarray(values)
     if array.dtype == np.float64:

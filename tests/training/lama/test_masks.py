@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from nexus_training.lama.masks import (
-    LARGEST_SHARE,
-    LEAST_SHARE,
+    MAX_SHARE,
+    MIN_SHARE,
     boxes,
     outlines,
     random_mask,
@@ -21,4 +21,4 @@ def test_masks_are_binary_seeded_and_bounded(draw: object) -> None:
     assert np.array_equal(masks[3], draw(np.random.default_rng(3), 64))
     assert len({mask.tobytes() for mask in masks}) == 40
     if draw is random_mask:
-        assert all(LEAST_SHARE <= mask.mean() <= LARGEST_SHARE for mask in masks)
+        assert all(MIN_SHARE <= mask.mean() <= MAX_SHARE for mask in masks)

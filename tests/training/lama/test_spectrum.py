@@ -4,7 +4,7 @@ import pytest
 import torch
 from nexus_export.lama.grain import BANDS, DIRECTIONS, grain, tile
 from nexus_training.lama import spectrum
-from nexus_training.lama.spectrum import hole_spectrum_error, local_power, spectral
+from nexus_training.lama.spectrum import hole_spectrum_error, local_power, spectral_loss
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ def test_spectrum_errors_see_blur_and_forgive_other_noise() -> None:
     # Uniform noise of a third of the channels' variance against the floor of one level: about 30 dB.
     assert hole_spectrum_error(blurred, truth, mask).min() > 20
     assert hole_spectrum_error(fresh, truth, mask).max() < 2
-    assert spectral(fresh, truth, mask) < 0.3 * spectral(blurred, truth, mask)
+    assert spectral_loss(fresh, truth, mask) < 0.3 * spectral_loss(blurred, truth, mask)
     thin = torch.zeros(2, 1, 64, 64)
     thin[..., 8:12, :] = 1
     assert hole_spectrum_error(blurred, truth, thin).isnan().all()
@@ -41,11 +41,11 @@ def test_power_has_to_be_right_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> No
     loud[..., :32] = 10.0
     truth, quiet = 0.5 + noise[:1] * loud, 0.5 + noise[1:]
     even = 0.5 + noise[1:] * loud.square().mean().sqrt()
-    hole, served = torch.ones(1, 1, 128, 128), spectrum.WHOLE
+    hole, served = torch.ones(1, 1, 128, 128), spectrum.WHOLE_HOLE_WEIGHT
 
     def prefers_quiet(whole: float) -> bool:
-        monkeypatch.setattr(spectrum, "WHOLE", whole)
-        return bool(spectral(quiet, truth, hole) < spectral(even, truth, hole))
+        monkeypatch.setattr(spectrum, "WHOLE_HOLE_WEIGHT", whole)
+        return bool(spectral_loss(quiet, truth, hole) < spectral_loss(even, truth, hole))
 
     assert prefers_quiet(0.0)
     assert not prefers_quiet(served)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from nexus_export.lama.checkpoint import load_checkpoint
 from nexus_export.lama.generator import OUT_CHANNELS
-from nexus_training.lama.crop_cache import Bank
+from nexus_training.lama.crop_cache import CropCache
 from nexus_training.lama.report import Report
 from nexus_training.lama.schedule import Schedule
 from nexus_training.lama.train import Trainer, train
-from nexus_training.runtime import Workers
+from nexus_training.runtime import DistributedContext
 
 from tests.training.support.photos import coarse_photo
 
@@ -23,11 +23,11 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     """Across the steps where the discriminator joins and the norms stop."""
     schedule = Schedule(steps=4, batch=2, crop=32, adversarial_from=0.2, adversarial_ramp=0.2)
     photos = [coarse_photo(0), coarse_photo(1)]
-    bank, report = Bank(photos, 0, 10, 32, CPU), Report(photos, 32, CPU)
+    crops, report = CropCache(photos, 0, 10, 32, CPU), Report(photos, 32, CPU)
 
     def trainer(folder: str) -> Trainer:
         (tmp_path / folder).mkdir(exist_ok=True)
-        return Trainer(schedule, bank, report, tmp_path / folder, CPU, Workers())
+        return Trainer(schedule, crops, report, tmp_path / folder, CPU, DistributedContext())
 
     unbroken = trainer("unbroken")
     train(unbroken, save_minutes=60)
@@ -53,8 +53,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
 
 def test_a_run_begins_from_given_weights(tmp_path: Path) -> None:
     weights = Path(nexus_export.__file__).parent / "weights" / "lama_compact.safetensors"
-    bank, report = Bank([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)
-    trainer = Trainer(Schedule(batch=1, crop=32), bank, report, tmp_path, CPU, Workers(), weights)
+    crops, report = CropCache([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)
+    trainer = Trainer(Schedule(batch=1, crop=32), crops, report, tmp_path, CPU, DistributedContext(), weights)
     given = load_checkpoint(weights).state_dict()
     assert all(
         torch.equal(tensor, given[name]) for name, tensor in trainer.average.module.state_dict().items()
@@ -63,12 +63,12 @@ def test_a_run_begins_from_given_weights(tmp_path: Path) -> None:
 
 def test_texture_is_paid_for_by_the_grain_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The spectral loss must not reach the correction, which would draw texture as a grid of dots."""
-    bank, report = Bank([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)
+    crops, report = CropCache([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)
 
     def gradient(share: float) -> torch.Tensor:
         schedule = Schedule(steps=100, batch=2, crop=32, grain_share=share)
         (folder := tmp_path / str(share)).mkdir()
-        trainer = Trainer(schedule, bank, report, folder, CPU, Workers())
+        trainer = Trainer(schedule, crops, report, folder, CPU, DistributedContext())
         # A step would drop the gradients.
         monkeypatch.setattr(trainer.generator_optimiser, "step", lambda *_rates: None)
         trainer.train_step()

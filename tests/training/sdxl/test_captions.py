@@ -7,8 +7,8 @@ from nexus_training.sdxl.captions import (
     MATERIALS,
     SHAPES,
     UNCONDITIONAL,
-    draw_wish,
     is_held_out,
+    sample_spec,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_captions_name_what_is_drawn() -> None:
     rng = np.random.default_rng(3)
-    wishes = [draw_wish(rng) for _ in range(2000)]
-    named = [wish for wish in wishes if wish.shape >= 0 and wish.caption not in UNCONDITIONAL]
+    specs = [sample_spec(rng) for _ in range(2000)]
+    named = [spec for spec in specs if spec.shape >= 0 and spec.caption not in UNCONDITIONAL]
     assert len(named) > 900
     for one in named:
         words = one.caption.split()
@@ -29,7 +29,7 @@ def test_captions_name_what_is_drawn() -> None:
         if set(stripped) & set(COLOURS):
             assert not is_held_out(one.shape, one.colour, one.material)
     # The empty prompt means going on with the background.
-    assert all(wish.shape < 0 and wish.scene < 0 for wish in wishes if wish.caption == "")
-    asks_nothing = [wish for wish in wishes if wish.shape >= 0 and wish.caption in UNCONDITIONAL]
+    assert all(spec.shape < 0 and spec.scene < 0 for spec in specs if spec.caption == "")
+    asks_nothing = [spec for spec in specs if spec.shape >= 0 and spec.caption in UNCONDITIONAL]
     # One in ten; three deviations of a binomial over some 1100 are 0.027.
     assert len(asks_nothing) / (len(asks_nothing) + len(named)) == pytest.approx(0.1, abs=0.027)

@@ -5,7 +5,12 @@ import pytest
 from nexus_training.sdxl.captions import (
     COLOURS,
 )
-from nexus_training.sdxl.evaluation.colour import judge_renders, name_colours, object_colours, shows
+from nexus_training.sdxl.evaluation.colour import (
+    matches_colour,
+    name_colours,
+    object_colours,
+    score_colour_rule,
+)
 from nexus_training.sdxl.photo_crops import PhotoCrops
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -22,9 +27,9 @@ def test_the_colour_judge_knows_its_colours() -> None:
 
 
 def test_the_colour_judge_is_right_on_renders_and_rejects_other_colours(photos: PhotoCrops) -> None:
-    right, passed = judge_renders(photos, seed=1, count=60)
+    right, passed = score_colour_rule(photos, seed=1, count=60)
     assert right >= 0.9
     assert passed <= 0.1
-    assert not shows("red", {})
+    assert not matches_colour("red", {})
     unpainted = np.full((8, 8, 3), 0.5)
     assert object_colours(unpainted, unpainted, np.ones((8, 8), np.bool_)) == {}

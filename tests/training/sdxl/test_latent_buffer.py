@@ -5,7 +5,7 @@ import torch
 from nexus_export.lama.checkpoint import read_compact
 from nexus_export.paths import WEIGHTS
 from nexus_training.sdxl import latent_buffer
-from nexus_training.sdxl.latent_buffer import Pool, continued
+from nexus_training.sdxl.latent_buffer import LatentBuffer, continue_background
 from nexus_training.sdxl.photo_crops import PhotoCrops
 from nexus_training.sdxl.tokenizer import Vocabulary
 
@@ -14,25 +14,25 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("side", [128, 256])
-def test_a_pool_is_renewed_bit_by_bit(
+def test_a_buffer_is_refreshed_bit_by_bit(
     side: int, photos: PhotoCrops, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latent_buffer, "MADE_AT_ONCE", 2)
+    monkeypatch.setattr(latent_buffer, "CHUNK", 2)
 
     def corners(images: torch.Tensor) -> torch.Tensor:
         return images[:, :1, ::8, ::8].expand(-1, 4, -1, -1)
 
-    pool = Pool(
+    buffer = LatentBuffer(
         photos, corners, vocabulary, read_compact(LAMA_WEIGHTS), side=side, size=4, fresh=0.5, seed=(0, side)
     )
-    pool.fill(4)
-    first = pool.values.clone()
+    buffer.fill(4)
+    first = buffer.values.clone()
     for made in (4, 4, 4, 4, 6):
-        assert pool.made == made
-        pool.renew()
-    assert torch.equal(pool.values[2:], first[2:])
-    assert not torch.equal(pool.values[:2], first[:2])
-    drawn_from = pool.draw(8, torch.Generator().manual_seed(1))
+        assert buffer.made == made
+        buffer.refresh()
+    assert torch.equal(buffer.values[2:], first[2:])
+    assert not torch.equal(buffer.values[:2], first[:2])
+    drawn_from = buffer.sample(8, torch.Generator().manual_seed(1))
     assert drawn_from.target.shape == (8, 4, side // 8, side // 8)
     # Where the mask is, what the network knows is grey; elsewhere it is the picture.
     mask, known = drawn_from.known[:, :1].expand(-1, 4, -1, -1) > 0.5, drawn_from.known[:, 1:]
@@ -48,7 +48,7 @@ def test_an_empty_caption_s_picture_goes_on_from_its_surroundings() -> None:
     shown = torch.where(
         masks > 0, torch.tensor([0.0, 0.0, 1.0])[:, None, None], images
     )  # and blue in the hole
-    asked, empty = continued(shown, masks, ["a blue cube", ""], read_compact(LAMA_WEIGHTS))
+    asked, empty = continue_background(shown, masks, ["a blue cube", ""], read_compact(LAMA_WEIGHTS))
     assert torch.equal(asked, shown[0])
     hole = masks[1].bool().expand(3, -1, -1)
     assert torch.equal(empty[~hole], images[1][~hole])

@@ -7,30 +7,30 @@ from nexus_training.sdxl.captions import (
     COLOURS,
     MATERIALS,
     SHAPES,
-    Wish,
+    SceneSpec,
 )
-from nexus_training.sdxl.evaluation.classifier import cut_out
+from nexus_training.sdxl.evaluation.classifier import crop_to_mask
 from nexus_training.sdxl.photo_crops import PhotoCrops
-from nexus_training.sdxl.pictures import make_pictures, place
+from nexus_training.sdxl.pictures import compose, make_pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def wish(shape: str, colour: str, material: str = "plain") -> Wish:
+def spec(shape: str, colour: str, material: str = "plain") -> SceneSpec:
     indices = list(SHAPES).index(shape), list(COLOURS).index(colour), MATERIALS.index(material)
-    return Wish(*indices, scene=-1, large=0.8, caption="")
+    return SceneSpec(*indices, scene=-1, size=0.8, caption="")
 
 
-def drawn(wishes: list[Wish]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The wishes on grey ground: pictures, masks and where each object stands (what is not grey, not shadow)."""
-    ground = torch.full((len(wishes), 3, 256, 256), 0.6)
-    pictures, field = place(np.random.default_rng(0), wishes, ground)
+def drawn(specs: list[SceneSpec]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The specs on grey ground: pictures, masks and where each object stands (what is not grey, not shadow)."""
+    ground = torch.full((len(specs), 3, 256, 256), 0.6)
+    pictures, field = compose(np.random.default_rng(0), specs, ground)
     coloured = (pictures.amax(1) - pictures.amin(1) > 0.1)[:, None]
     return pictures, (field < 0)[:, None], coloured
 
 
 def test_a_red_ball_is_red_and_a_blue_one_blue() -> None:
-    pictures, masks, objects = drawn([wish("ball", "red"), wish("ball", "blue", "matte")])
+    pictures, masks, objects = drawn([spec("ball", "red"), spec("ball", "blue", "matte")])
     for index, channel in enumerate((0, 2)):
         mean = pictures[index][:, objects[index, 0]].mean(1)
         others = [other for other in range(3) if other != channel]
@@ -41,8 +41,8 @@ def test_a_red_ball_is_red_and_a_blue_one_blue() -> None:
 
 
 def test_nothing_outside_the_mask_changes_and_every_object_is_inside() -> None:
-    wishes = [wish(shape, "purple") for shape in SHAPES for _ in range(2)]
-    pictures, masks, objects = drawn(wishes)
+    specs = [spec(shape, "purple") for shape in SHAPES for _ in range(2)]
+    pictures, masks, objects = drawn(specs)
     outside = pictures.masked_fill(masks, 0.6)
     assert torch.equal(outside, torch.full_like(outside, 0.6))
     assert (objects.sum((1, 2, 3)) > 2000).all()
@@ -51,9 +51,9 @@ def test_nothing_outside_the_mask_changes_and_every_object_is_inside() -> None:
 
 def test_shapes_differ() -> None:
     """By their cut-out silhouettes: a shape overlaps itself, drawn at another place, more than any other."""
-    wishes = [wish(shape, "green") for shape in SHAPES]
-    pictures, _, objects = drawn(wishes + wishes)
-    cut = cut_out(objects.float().expand_as(pictures), objects.float())[:, 0] > 0.5
+    specs = [spec(shape, "green") for shape in SHAPES]
+    pictures, _, objects = drawn(specs + specs)
+    cut = crop_to_mask(objects.float().expand_as(pictures), objects.float())[:, 0] > 0.5
     first, second = cut[: len(SHAPES), None], cut[None, len(SHAPES) :]
     overlap = (first & second).sum((2, 3)) / (first | second).sum((2, 3))
     off_diagonal = overlap[~torch.eye(len(SHAPES), dtype=torch.bool)]

@@ -7,10 +7,10 @@ from nexus_training.sdxl.captions import (
     MATERIALS,
     SCENES,
     SHAPES,
-    Wish,
+    SceneSpec,
 )
 from nexus_training.sdxl.networks import build
-from nexus_training.sdxl.text import answers, train_text
+from nexus_training.sdxl.text import caption_labels, train_text
 from nexus_training.sdxl.tokenizer import Vocabulary
 
 CPU = torch.device("cpu")
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_text_encoders_learn_what_captions_say(vocabulary: Vocabulary) -> None:
-    ball = Wish(list(SHAPES).index("ball"), list(COLOURS).index("red"), 0, -1, 0.5, "a red ball")
-    assert answers(ball) == (ball.shape, ball.colour, 0, len(SCENES))
-    silent = Wish(ball.shape, ball.colour, 0, 1, 0.5, "")
-    assert answers(silent) == (len(SHAPES), len(COLOURS), len(MATERIALS), len(SCENES))
-    said: list[str] = []
-    train_text(build(0), vocabulary, CPU, steps=100, batch=32, seed=0, report=said.append)
-    # All four answers right; guessing gets one in thousands. Measured: 37 %, and 99 % after 300 steps of 64.
-    assert float(said[-1].split(": ")[1].split("%")[0]) > 15
+    ball = SceneSpec(list(SHAPES).index("ball"), list(COLOURS).index("red"), 0, -1, 0.5, "a red ball")
+    assert caption_labels(ball) == (ball.shape, ball.colour, 0, len(SCENES))
+    silent = SceneSpec(ball.shape, ball.colour, 0, 1, 0.5, "")
+    assert caption_labels(silent) == (len(SHAPES), len(COLOURS), len(MATERIALS), len(SCENES))
+    lines: list[str] = []
+    train_text(build(0), vocabulary, CPU, steps=100, batch=32, seed=0, log=lines.append)
+    # All four labels right; guessing gets one in thousands. Measured: 37 %, and 99 % after 300 steps of 64.
+    assert float(lines[-1].split(": ")[1].split("%")[0]) > 15

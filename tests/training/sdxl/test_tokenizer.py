@@ -5,7 +5,7 @@ import pytest
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
 from nexus_training.sdxl.captions import (
     UNCONDITIONAL,
-    draw_wish,
+    sample_spec,
 )
 from nexus_training.sdxl.samples import SHEET_PROMPTS
 from nexus_training.sdxl.tokenizer import Vocabulary
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_training_reads_captions_as_the_pipeline_does(vocabulary: Vocabulary) -> None:
     rng = np.random.default_rng(0)
-    captions = sorted({draw_wish(rng).caption for _ in range(500)} | {*UNCONDITIONAL, *SHEET_PROMPTS})
+    captions = sorted({sample_spec(rng).caption for _ in range(500)} | {*UNCONDITIONAL, *SHEET_PROMPTS})
     serving = ClipTokenizer(tuple(merge.split(" ")) for merge in vocabulary.merges)  # type: ignore[misc]
     # The first tokenizer pads with the end token, the second with "!".
     for ids, pad in zip(vocabulary.encode(captions), (49407, 0), strict=True):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from nexus_export.diffusion.checkpoint import open_checkpoint
-from nexus_training.sdxl import autoencoder, denoiser, latent_buffer, samples
+from nexus_training.runtime import save
+from nexus_training.sdxl import autoencoder, denoiser, latent_buffer, samples, stage
 from nexus_training.sdxl import networks as sdxl_networks
 from nexus_training.sdxl.networks import build, read_checkpoint
-from nexus_training.sdxl.train import parse, train
+from nexus_training.sdxl.train import parse_arguments, train
 
 from tests.training.support.photos import muted_photo
 
@@ -57,7 +58,7 @@ def test_a_stopped_run_goes_on(
 ) -> None:
     """Stopped once in each long stage; narrow networks, few pictures."""
     monkeypatch.setattr(sdxl, "TEXT_STEPS", 3)
-    monkeypatch.setattr(latent_buffer, "MADE_AT_ONCE", 2)
+    monkeypatch.setattr(latent_buffer, "CHUNK", 2)
     monkeypatch.setattr(denoiser, "PREFILL", 2)
     monkeypatch.setattr(autoencoder, "DRAWN", 64)
     monkeypatch.setattr(sdxl_networks, "build_vae", _narrow_vae)
@@ -73,25 +74,24 @@ def test_a_stopped_run_goes_on(
     def run(folder: str, save_seconds: float = 1e9) -> Path:
         values: dict[str, Any] = {"photos": tmp_path / "photos", "out": tmp_path / folder, "steps": 3}
         values |= {"vocabulary": vocabulary_file, "save-seconds": save_seconds}
-        values |= {"batch-vae": 2, "batch-unet": 2, "fresh": 2, "pool": 4}
-        train(parse([word for name, value in values.items() for word in (f"--{name}", str(value))]))
+        values |= {"batch-vae": 2, "batch-unet": 2, "fresh": 2, "buffer": 4}
+        train(parse_arguments([word for name, value in values.items() for word in (f"--{name}", str(value))]))
         return tmp_path / folder
 
-    def stop_after_saving(stage: Any) -> None:
-        save = stage.save
-
+    def stop_after_saving(name: str) -> None:
         def stop(path: Path, state: dict[str, Any]) -> None:
             save(path, state)
-            raise _Stopped
+            if path.stem == name:
+                raise _Stopped
 
         with monkeypatch.context() as patch:
             patch.setattr(stage, "save", stop)
             with pytest.raises(_Stopped):
                 run("broken", save_seconds=0)
 
-    stop_after_saving(autoencoder)
+    stop_after_saving("autoencoder")
     assert not (tmp_path / "broken" / "checkpoint").exists()
-    stop_after_saving(denoiser)
+    stop_after_saving("denoiser")
     stopped = torch.load(tmp_path / "broken" / "denoiser.pt", weights_only=True)
     assert stopped["step"] == 1
     broken = run("broken")

@@ -1,7 +1,7 @@
 """Random holes for LaMa: brush strokes, boxes, object outlines and thin lines.
 
-Strokes and boxes follow Suvorov et al. 2021 (arXiv:2109.07161, section 3.3 and its large-mask settings),
-scaled to the crop; outlines and thin lines are ours, for objects that are removed and for wires.
+Strokes and boxes follow Suvorov et al. 2021 (arXiv:2109.07161, section 3.3 and its large-mask settings), scaled to the
+crop; outlines (of objects to remove) and thin lines (wires, scratches) are additions.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 # [size, size], 1 in the hole.
 Mask = NDArray[np.uint8]
 
-# Of a crop; smaller holes are too easy to learn from, larger ones leave too little to learn from.
-LEAST_SHARE, LARGEST_SHARE = 0.01, 0.5
+# Share of a crop: smaller holes are too easy, larger ones leave too little context.
+MIN_SHARE, MAX_SHARE = 0.01, 0.5
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    # Small holes are as frequent as large ones: what can be predicted is learned from them first.
+    # Small sizes are as frequent as large ones: the predictable part is learned from them first.
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def strokes(rng: np.random.Generator, size: int) -> Mask:
-    """One to four bent brush strokes, as of someone painting over an object."""
+    """One to four bent brush strokes, like those of a user painting over an object."""
     mask = np.zeros((size, size), np.uint8)
     for _ in range(rng.integers(1, 5)):
         x, y = rng.integers(0, size, 2)
@@ -49,7 +49,7 @@ def boxes(rng: np.random.Generator, size: int) -> Mask:
 
 
 def outlines(rng: np.random.Generator, size: int) -> Mask:
-    """One or two closed outlines, smooth to jagged: what a segmentation of an object looks like."""
+    """One or two closed outlines, smooth to jagged, like the segmentation of an object."""
     mask = np.zeros((size, size), np.uint8)
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     for _ in range(rng.integers(1, 3)):
@@ -84,9 +84,9 @@ _KINDS: tuple[tuple[Callable[[np.random.Generator, int], Mask], float], ...] = (
 
 
 def random_mask(rng: np.random.Generator, size: int) -> Mask:
-    """One hole of a random kind: between `LEAST_SHARE` and `LARGEST_SHARE` of the crop."""
+    """One hole of a random kind: between `MIN_SHARE` and `MAX_SHARE` of the crop."""
     while True:
         kind = rng.choice(len(_KINDS), p=[share for _, share in _KINDS])
         mask = _KINDS[kind][0](rng, size)
-        if LEAST_SHARE <= mask.mean() <= LARGEST_SHARE:
+        if MIN_SHARE <= mask.mean() <= MAX_SHARE:
             return mask

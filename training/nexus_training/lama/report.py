@@ -1,4 +1,4 @@
-"""What a run shows of itself: figures on crops, at best of photos that it does not train on, and a sheet to look at."""
+"""Validation of a run in progress: figures and a contact sheet on fixed crops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ from nexus_training.lama.spectrum import hole_spectrum_error
 from nexus_training.photos import Photo, detailed_crop
 
 CROPS = 48
-SHEET_ROWS = 8
+SHEET_CROPS = 8
 
 
 class Report:
-    """A fixed set of crops and holes, on the training device."""
+    """Fixed crops and holes on the training device, and what a generator makes of them."""
 
     def __init__(self, photos: Sequence[Photo], crop: int, device: torch.device) -> None:
         rng = np.random.default_rng(1)
@@ -32,12 +32,12 @@ class Report:
 
     @torch.no_grad()
     def fill(self, generator: Generator) -> Tensor:
-        """The filled crops, FP32 [B, 3, H, W] in [0, 1]."""
+        """Fill the holes: FP32 [B, 3, H, W] in [0, 1]."""
         painted = complete(generator, self.image, self.mask, pyramid=True).clamp(0.0, 1.0)
         return self.image * (1.0 - self.mask) + painted * self.mask
 
     def figures(self, filled: Tensor) -> str:
-        """Masked PSNR and spectrum error, each beside the pyramid fill's."""
+        """Masked PSNR and spectrum error, beside those of the pyramid alone."""
         psnr, plain = (self._psnr(x) for x in (filled, self.pyramid))
         error, blurred = (
             float(hole_spectrum_error(x, self.image, self.mask).nanmean()) for x in (filled, self.pyramid)
@@ -45,9 +45,9 @@ class Report:
         return f"PSNR {psnr:.2f} (pyramid {plain:.2f}) dB  spectrum error {error:.2f} ({blurred:.2f}) dB"
 
     def write_sheet(self, filled: Tensor, path: Path) -> None:
-        """One row a crop: the hole, the pyramid fill, the network's, the truth."""
+        """Write a contact sheet, one row a crop: the hole, the pyramid's fill, the network's fill, the truth."""
         grey = self.image * (1.0 - self.mask) + 0.5 * self.mask
-        rows = torch.cat([grey, self.pyramid, filled, self.image], dim=3)[:SHEET_ROWS]
+        rows = torch.cat([grey, self.pyramid, filled, self.image], dim=3)[:SHEET_CROPS]
         sheet = (rows.permute(0, 2, 3, 1).flatten(0, 1).cpu().numpy() * 255.0).round().astype(np.uint8)
         cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 

@@ -1,4 +1,4 @@
-"""The recipe of a LaMa training run: sizes, rates and weights, and how they change over its course."""
+"""The hyperparameters of a LaMa training run, and how they change over its course."""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """The recipe; command-line options replace the sizes and the shares, the rest is fixed.
+    """Hyperparameters; command-line options set the sizes and the shares, the rest is fixed.
 
-    A run ends after `steps`, or after `minutes` of training where they are given. Everything that changes
-    over a run is a function of the share of it that is done, so both kinds of run follow the same course.
+    A run ends after `steps`, or after `minutes` of training if they are given. Everything that changes during a run is
+    a function of its progress (0 to 1), so both kinds of run follow the same course.
     """
 
     steps: int = 10_000
@@ -18,47 +18,46 @@ class Schedule:
     # Pixels; a multiple of 8.
     crop: int = 96
     seed: int = 0
-    # Muon's; biases, norms and the outer layers get half of it from AdamW.
+    # Peak rate of Muon; AdamW trains biases, norms and the outer layers at half of it.
     learning_rate: float = 1.5e-3
-    # Reached on a cosine at the end.
+    # Reached at the end, on a cosine.
     final_learning_rate: float = 5e-5
     discriminator_learning_rate: float = 2e-4
     warm_up_steps: int = 300
-    # Norm of this loss's gradient in the generator's output, relative to the reconstruction's; the next three
-    # likewise. A ratio of gradients keeps its meaning as losses shrink and the discriminator grows.
+    # Shares are norms of a loss's gradient at the generator's output relative to the reconstruction's. A ratio of
+    # gradients keeps its meaning as losses shrink and the discriminator improves.
     structure_share: float = 1.0
     grain_share: float = 0.6
     adversarial_share: float = 0.5
     matching_share: float = 0.5
-    # What SSIM is worth beside the spectra in the loss of the grain, in nats: noise costs SSIM wherever the lost
+    # Weight of the SSIM loss beside the spectral loss of the grain (in nats): noise costs SSIM wherever the lost
     # pixels were smooth.
-    quiet: float = 5.0
-    # Share of the run after which the discriminator joins, with the two losses above; by default never: the weights
-    # of this package were finished without.
+    ssim_weight: float = 5.0
+    # Progress at which the discriminator and its two losses join; by default never: the committed weights were
+    # finished without them.
     adversarial_from: float = 1.0
-    # Share of the run over which they grow to full weight; until then the discriminator mostly trains itself.
+    # Share of the run over which these losses grow to full weight; meanwhile mostly the discriminator itself trains.
     adversarial_ramp: float = 0.1
-    # Of R1: it sums over all pixels and all overlapping patches, so a little is much.
+    # Weight of R1. It is small because R1 sums over all pixels and all overlapping patches.
     penalty_weight: float = 0.002
-    # Steps between gradient penalties, whose weight is multiplied accordingly (lazy regularisation).
+    # Steps between gradient penalties; their weight is multiplied by it (lazy regularisation).
     penalty_every: int = 16
-    # Share of the run after which the norms keep their statistics: from then on the generator trains as the very
-    # function that is exported.
-    norms_until: float = 0.75
+    # Progress from which batch norms are frozen, so that the generator trains as the function that is exported.
+    train_norms_until: float = 0.75
     averaging_decay: float = 0.998
 
-    def done(self, step: int, trained_seconds: float) -> float:
-        """Share of the run that lies behind, 1 at its end."""
+    def progress(self, step: int, trained_seconds: float) -> float:
+        """Share of the run that is done: 0 at its start, 1 at its end."""
         if self.minutes is not None:
             return min(1.0, trained_seconds / (self.minutes * 60.0))
         return step / self.steps
 
-    def rate(self, step: int, done: float) -> float:
-        """The generator's learning rate."""
+    def learning_rate_at(self, step: int, progress: float) -> float:
+        """Muon's learning rate: a linear warm-up, then a cosine."""
         warm = min(1.0, (step + 1) / self.warm_up_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * done))
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return warm * (self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine)
 
-    def adversarial(self, done: float) -> float:
-        """Weight factor of the discriminator's losses: 0 before they start, then growing to 1."""
-        return min(1.0, max(0.0, (done - self.adversarial_from) / self.adversarial_ramp))
+    def adversarial_weight(self, progress: float) -> float:
+        """Factor of the discriminator's losses: 0 before they join, then growing to 1."""
+        return min(1.0, max(0.0, (progress - self.adversarial_from) / self.adversarial_ramp))

@@ -1,7 +1,7 @@
-"""Local log-power spectra: how much texture of which scale and direction a picture has, and where.
+"""Local log-power spectra: how much texture of each scale and direction a picture has, and where.
 
-A fill that is as rough as its surroundings has the right spectrum even where its pixels are not the lost
-ones; a blurred fill has not. Serves as a loss and, averaged over a hole, as a figure of quality.
+A fill with its surroundings' texture has the right spectrum even if its pixels are not the lost ones; a blurred fill
+does not. Used as a loss and, averaged over a hole, as a quality figure.
 """
 
 from functools import lru_cache
@@ -12,15 +12,15 @@ from torch.nn import functional
 
 LUMA = (0.299, 0.587, 0.114)
 
-# White noise of one grey level: detail below it is not seen and must not count.
+# Power of white noise of one grey level: weaker detail is invisible and must not count.
 POWER_FLOOR = 1.0 / 255.0**2
 
-# Directions told apart by the loss: texture with a grain has another power in each.
+# Directions that the loss distinguishes: oriented texture has a different power in each.
 SECTORS = 4
 
-# Weight of whole holes in the loss; single patches have the rest. A hole as a whole lets the grain be loud where the
-# picture is rough anyway, which costs SSIM little.
-WHOLE = 0.75
+# Weight of whole holes in the loss; single patches have the rest. Averaged over a hole, the grain may be strong where
+# the picture is rough anyway, which costs SSIM little.
+WHOLE_HOLE_WEIGHT = 0.75
 
 
 @lru_cache
@@ -44,10 +44,10 @@ def local_power(image: Tensor, size: int, stride: int, sectors: int) -> Tensor:
     Args:
         image: FP32 [B, 3, H, W].
         size, stride: of the patches, in pixels.
-        sectors: directions told apart; 1 averages over all.
+        sectors: directions to distinguish; 1 averages over all.
 
     Returns:
-        FP32 [B, patches, bins]: white noise of deviation s has power s squared in every bin.
+        FP32 [B, patches, bins]: white noise with standard deviation s has power s squared in every bin.
     """
     weights = torch.tensor(LUMA, device=image.device)[:, None, None]
     patches = functional.unfold((image * weights).sum(1, keepdim=True), size, stride=stride)
@@ -65,11 +65,11 @@ def hole_share(mask: Tensor, size: int, stride: int) -> Tensor:
     return functional.avg_pool2d(mask, size, stride=stride).flatten(1)
 
 
-def spectral(composite: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+def spectral_loss(composite: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference of log-power spectra, in nats: of every patch that a hole touches, and of whole holes.
 
-    The latter have the weight `WHOLE`, because power is uneven: were every patch's logarithm right in the median, the
-    hole as a whole would still be too quiet.
+    Whole holes are included because power is uneven: with the logarithm right in the median patch, the texture of a
+    hole as a whole is still too weak.
 
     Args:
         composite, image: FP32 [B, 3, H, W] in [0, 1]: the filled picture and the truth.
@@ -83,7 +83,7 @@ def spectral(composite: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         patches = ((fake + POWER_FLOOR).log() - (real + POWER_FLOOR).log()).abs()
         holes = [((power * share).sum(1) + POWER_FLOOR).log() for power in (fake, real)]
         whole = (holes[0] - holes[1]).abs().mean()
-        losses.append((1.0 - WHOLE) * (patches * share).sum(1).mean() + WHOLE * whole)
+        losses.append((1.0 - WHOLE_HOLE_WEIGHT) * (patches * share).sum(1).mean() + WHOLE_HOLE_WEIGHT * whole)
     return torch.stack(losses).mean()
 
 

@@ -1,6 +1,6 @@
-"""Textures and edges drawn by formula: what a hole must continue, in more variety than a few photos hold.
+"""Procedural textures and edges for a hole to continue, in more variety than a few photos have.
 
-Every function draws [size, size, 3] FP32 in [0, 1] from the generator it is given.
+Every function draws [size, size, 3] FP32, about 0 to 1, from the random generator that it takes.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Texture = NDArray[np.float32]
 
 
 def _plane(rng: np.random.Generator, size: int) -> tuple[Texture, Texture]:
-    # Coordinates in pixels, turned by any angle and leaning away a little, as a floor or a wall does.
+    # Coordinates in pixels, rotated by any angle and in slight perspective, like a floor or a wall.
     turn = rng.uniform(0, np.pi)
     y, x = np.mgrid[:size, :size].astype(np.float32) - size / 2
     depth = 1 + rng.uniform(-0.4, 0.4) * x / size + rng.uniform(-0.4, 0.4) * y / size
@@ -22,7 +22,7 @@ def _plane(rng: np.random.Generator, size: int) -> tuple[Texture, Texture]:
 
 
 def _noise(rng: np.random.Generator, size: int, slope: float, stretch: float = 1.0) -> Texture:
-    # Noise with a power law for a spectrum, standard deviation 1; stretched noise has a grain.
+    # Noise with a power-law spectrum and a standard deviation of 1; stretched noise is oriented.
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     turn = rng.uniform(0, np.pi)
     along, across = np.cos(turn) * fx + np.sin(turn) * fy, np.cos(turn) * fy - np.sin(turn) * fx
@@ -34,13 +34,13 @@ def _noise(rng: np.random.Generator, size: int, slope: float, stretch: float = 1
 
 
 def _colour(rng: np.random.Generator) -> Texture:
-    # Mostly muted, as the world is.
+    # Mostly muted, like most surfaces.
     colour: Texture = (rng.uniform(0, 1) + rng.normal(0, 0.12, 3)).clip(0, 1).astype(np.float32)
     return colour
 
 
 def _coloured(rng: np.random.Generator, height: Texture) -> Texture:
-    # Two colours mixed by a height map [size, size] whose useful range is about 0 to 1.
+    # Two colours mixed by a height map [size, size] that is about 0 to 1.
     low, high = _colour(rng), _colour(rng)
     mixed: Texture = (low + (high - low) * height[..., None].clip(-0.3, 1.3)).astype(np.float32)
     return mixed
@@ -53,7 +53,7 @@ def noise(rng: np.random.Generator, size: int) -> Texture:
 
 
 def bricks(rng: np.random.Generator, size: int) -> Texture:
-    """Bricks or tiles in courses, each with a shade of its own, joints between them."""
+    """Bricks or tiles in courses, each with its own shade, with joints between them."""
     u, v = _plane(rng, size)
     width, height = rng.uniform(16, 90), rng.uniform(10, 50)
     course = np.floor(v / height)
@@ -68,7 +68,7 @@ def bricks(rng: np.random.Generator, size: int) -> Texture:
 
 
 def weave(rng: np.random.Generator, size: int) -> Texture:
-    """Fabric, blinds, corrugation, chequers: waves in one or two directions, a little irregular."""
+    """Fabric, blinds, corrugation, checkerboards: slightly irregular waves in one or two directions."""
     u, v = _plane(rng, size)
     wobble = rng.uniform(0, 3) * _noise(rng, size, 1.6)
     first = np.sin((u + wobble) * 2 * np.pi / rng.uniform(5, 48))
@@ -79,7 +79,7 @@ def weave(rng: np.random.Generator, size: int) -> Texture:
 
 
 def wood(rng: np.random.Generator, size: int) -> Texture:
-    """Year rings cut lengthwise: long warped bands and a fine grain."""
+    """Wood cut lengthwise: long warped bands and a fine grain."""
     u, v = _plane(rng, size)
     bands = (v + rng.uniform(3, 25) * _noise(rng, size, 1.8, 4.0)) / rng.uniform(8, 60) + u / size
     ring = bands % 1.0
@@ -88,7 +88,7 @@ def wood(rng: np.random.Generator, size: int) -> Texture:
 
 
 def gravel(rng: np.random.Generator, size: int) -> Texture:
-    """Pebbles, leaves, cells: every point belongs to its nearest seed, each seed has its shade."""
+    """Pebbles, leaves, cells: a Voronoi diagram with a shade a cell."""
     count = int(np.exp(rng.uniform(np.log(40), np.log(3000))))
     seeds = np.ones((size, size), np.uint8)
     seeds[rng.integers(0, size, count), rng.integers(0, size, count)] = 0
@@ -100,7 +100,7 @@ def gravel(rng: np.random.Generator, size: int) -> Texture:
 
 
 def edges(rng: np.random.Generator, size: int) -> Texture:
-    """Roofs, horizons, wires: straight and bent borders between areas, each plain or lightly textured."""
+    """Roofs, horizons, wires: straight and curved borders between areas, plain or lightly textured."""
     picture = np.zeros((size, size, 3), np.float32) + _colour(rng)
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
     for _ in range(rng.integers(2, 7)):
@@ -116,7 +116,7 @@ def edges(rng: np.random.Generator, size: int) -> Texture:
     return picture
 
 
-# Edges twice: they are what the eye follows into a hole.
+# Edges occur twice: they are what the eye follows into a hole.
 KINDS: tuple[Callable[[np.random.Generator, int], Texture], ...] = (
     noise,
     bricks,
@@ -129,6 +129,6 @@ KINDS: tuple[Callable[[np.random.Generator, int], Texture], ...] = (
 
 
 def random_texture(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """A texture of a random kind, [size, size, 3]."""
+    """A texture of a random kind, UINT8 [size, size, 3]."""
     drawn = KINDS[rng.integers(len(KINDS))](rng, size)
     return (drawn.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)

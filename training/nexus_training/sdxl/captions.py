@@ -1,10 +1,10 @@
-"""What the compact SDXL learns to paint, and in which words: objects, colours, materials, sizes, scenes."""
+"""The contents and captions of training pictures: objects, colours, materials, sizes, scenes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# RGB, 0 to 255, in full light.
+# RGB, 0 to 255, fully lit.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (212, 28, 30),
     "orange": (245, 130, 20),
@@ -20,7 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (243, 243, 240),
 }
 
-# The words for each shape; the common one twice as often.
+# The words for each shape; the more common one twice as often.
 SHAPES: dict[str, tuple[str, ...]] = {
     "ball": ("ball", "ball", "sphere"),
     "cube": ("cube", "cube", "box"),
@@ -47,56 +47,56 @@ SCENES: dict[str, tuple[str, ...]] = {
     "snow": ("snow", "white snow"),
 }
 
-# Scenes that an object can lie on; it stands before the others.
+# Scenes that an object lies on; it stands in front of the others.
 GROUND = ("grass", "sand", "water", "wood", "leaves", "stone", "snow")
 
 PREFIXES = ("", "", "", "a photo of ", "a picture of ", "photo of ")
 
-# Prompts that guidance moves away from, the pipelines' default among them; they go with everything, objects too.
+# Negative prompts, the pipelines' default among them; they caption every kind of picture, objects included.
 NEGATIVE = ("blurry, low quality", "low quality", "blurry")
 
-# Prompts that ask for nothing. The empty one goes with plain photos alone, whose mask `latent_buffer.continued`
-# fills.
+# Prompts that ask for nothing. The empty one captions only plain photos, whose masks
+# `latent_buffer.continue_background` fills.
 UNCONDITIONAL = ("", *NEGATIVE)
 
-# Of the training pictures; the others show an object.
+# Shares of the training pictures; the others show an object.
 PLAIN_SHARE, SCENE_SHARE = 0.35, 0.1
 
-# Of plain photos whose caption is the empty one; the others get a negative one.
+# Share of plain photos with the empty caption; the others get a negative one.
 EMPTY_SHARE = 0.7
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What one training picture shows; indices into the lists above, -1 for none."""
+class SceneSpec:
+    """The contents of one training picture: indices into the tables above, -1 for none."""
 
     shape: int
     colour: int
     material: int
     scene: int
     # 0 for the smallest object, 1 for the largest.
-    large: float
+    size: float
     caption: str
 
 
-def draw_wish(rng: np.random.Generator) -> Wish:
-    """A random picture with its caption: an object, a scene or a plain photo."""
+def sample_spec(rng: np.random.Generator) -> SceneSpec:
+    """Sample a picture's contents with a caption: an object, a scene or a plain photo."""
     kind = rng.random()
     if kind < PLAIN_SHARE:
-        return Wish(-1, -1, -1, -1, 0.0, "" if rng.random() < EMPTY_SHARE else _choose(rng, NEGATIVE))
+        return SceneSpec(-1, -1, -1, -1, 0.0, "" if rng.random() < EMPTY_SHARE else _choose(rng, NEGATIVE))
     if kind < PLAIN_SHARE + SCENE_SHARE:
         scene = int(rng.integers(len(SCENES)))
         phrase = _choose(rng, list(SCENES.values())[scene])
-        return Wish(-1, -1, -1, scene, 0.0, _dropped(rng, _choose(rng, PREFIXES) + phrase))
-    return draw_object(rng)
+        return SceneSpec(-1, -1, -1, scene, 0.0, _drop_caption(rng, _choose(rng, PREFIXES) + phrase))
+    return sample_object(rng)
 
 
-def draw_object(rng: np.random.Generator) -> Wish:
-    """A random object, on a photo or on one of the scenes."""
+def sample_object(rng: np.random.Generator) -> SceneSpec:
+    """Sample an object, on a photo or on one of the scenes."""
     shape = int(rng.integers(len(SHAPES)))
     material = int(rng.choice(len(MATERIALS), p=(0.35, 0.2, 0.09, 0.12, 0.12, 0.12)))
     scene = int(rng.integers(len(SCENES))) if rng.random() < 0.3 else -1
-    large = float(rng.random())
+    size = float(rng.random())
     colour = int(rng.integers(len(COLOURS)))
     named = rng.random() < 0.94
     if MATERIALS[material] == "wooden" and not named:
@@ -106,9 +106,9 @@ def draw_object(rng: np.random.Generator) -> Wish:
     words = [list(COLOURS)[colour]] if named else []
     if MATERIALS[material] != "plain":
         words.insert(0, MATERIALS[material])
-    if large < 0.3 and rng.random() < 0.5:
+    if size < 0.3 and rng.random() < 0.5:
         words.insert(0, "small")
-    elif large > 0.7 and rng.random() < 0.5:
+    elif size > 0.7 and rng.random() < 0.5:
         words.insert(0, "big" if rng.random() < 0.7 else "large")
     words.append(_choose(rng, list(SHAPES.values())[shape]))
     article = "an" if words[0] == "orange" else "a"
@@ -116,19 +116,21 @@ def draw_object(rng: np.random.Generator) -> Wish:
     if scene >= 0 and rng.random() < 0.8:
         name = list(SCENES)[scene]
         phrase += (" on " if name in GROUND else " in front of ") + _choose(rng, SCENES[name])
-    return Wish(shape, colour, material, scene, large, _dropped(rng, _choose(rng, PREFIXES) + phrase))
+    return SceneSpec(
+        shape, colour, material, scene, size, _drop_caption(rng, _choose(rng, PREFIXES) + phrase)
+    )
 
 
 def is_held_out(shape: int, colour: int, material: int) -> bool:
-    """Whether no caption ever names this shape, colour and material together: a sixth of the combinations."""
+    """Whether this combination is never named by a caption: one in six."""
     return (shape + colour + material) % 6 == 0
 
 
 CAPTION_DROP = 0.1
 
 
-def _dropped(rng: np.random.Generator, caption: str) -> str:
-    """The caption, or now and then a negative one: classifier-free guidance (arXiv:2207.12598)."""
+def _drop_caption(rng: np.random.Generator, caption: str) -> str:
+    """The caption, or sometimes a negative prompt, for classifier-free guidance (arXiv:2207.12598)."""
     return _choose(rng, NEGATIVE) if rng.random() < CAPTION_DROP else caption
 
 

@@ -1,7 +1,7 @@
-"""Training examples as latents on the device: a ring that a part is renewed of at every step.
+"""Training examples as latents on the device: a ring buffer, partly refreshed at every step.
 
-Drawing and encoding a picture costs about as much as a training step on it; each is used several times, with
-another timestep and other noise.
+Drawing and encoding a picture costs about as much as a training step on it, so each is used several times, with other
+timesteps and noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,36 +13,36 @@ from nexus_export.lama.generator import Generator
 from nexus_export.lama.network import correct
 from torch import Tensor
 
-from nexus_training.runtime import sent
+from nexus_training.runtime import to_device
 from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
 from nexus_training.sdxl.pictures import make_pictures, to_latent_mask
 from nexus_training.sdxl.tokenizer import LENGTH, Vocabulary
 
-# What the picture that the network sees shows inside the mask: the middle of the range, as published.
+# Value inside the mask of the picture that the network sees: the middle of the range, as published.
 GREY = 0.5
 
-MADE_AT_ONCE = 16
+CHUNK = 16
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A batch for the denoiser, h and w being an eighth of the pictures' side."""
+    """A batch for the denoiser; h and w are an eighth of the pictures' side."""
 
     target: Tensor  # [n, 4, h, w] scaled latents of the whole picture
-    known: Tensor  # [n, 5, h, w] mask and scaled latents of the picture without what it hides
+    known: Tensor  # [n, 5, h, w] mask and scaled latents of the masked picture
     ids: Tensor  # [2, n, 77]
 
 
 def mask_out(images: Tensor, masks: Tensor) -> Tensor:
-    """The pictures with grey where the mask is 1."""
+    """The pictures with the mask filled grey."""
     return images * (1 - masks) + GREY * masks
 
 
-def continued(images: Tensor, masks: Tensor, captions: Sequence[str], lama: Generator) -> Tensor:
-    """The pictures [n, 3, H, W]; where the caption is empty, with the mask filled by LaMa, without its grain.
+def continue_background(images: Tensor, masks: Tensor, captions: Sequence[str], lama: Generator) -> Tensor:
+    """Fill the masks of pictures [n, 3, H, W] whose caption is empty by LaMa, without its grain.
 
-    An empty prompt asks to go on with the background. The lost pixels would teach that as a distribution, of which a
-    network this small and this shortly trained draws clutter; LaMa's fill is one answer, and soon learnt.
+    An empty prompt asks for a continuation of the background. The original pixels would teach a distribution, from
+    which a network this small and briefly trained samples clutter; LaMa's fill is a single answer, and quickly learned.
     """
     rows = [row for row, caption in enumerate(captions) if caption == ""]
     if not rows:
@@ -52,10 +52,10 @@ def continued(images: Tensor, masks: Tensor, captions: Sequence[str], lama: Gene
     return filled
 
 
-class Pool:
-    """Up to `size` examples of pictures of `side` pixels; `renew` adds or replaces some, `draw` takes any.
+class LatentBuffer:
+    """Up to `size` examples of pictures of `side` pixels; `refresh` adds or replaces some, `sample` draws from all.
 
-    `encode` turns pictures [n, 3, side, side] in 0..1 into scaled latents [n, 4, side / 8, side / 8].
+    `encode` maps pictures [n, 3, side, side] in 0..1 to scaled latents [n, 4, side / 8, side / 8].
     """
 
     def __init__(
@@ -70,29 +70,29 @@ class Pool:
         fresh: float,
         seed: tuple[int, ...],
     ) -> None:
-        """`fresh` examples are made a step on average; pictures follow from `seed` and their number alone."""
+        """On average `fresh` examples are made a step; pictures depend on `seed` and their number alone."""
         self.photos, self.encode, self.vocabulary, self.lama = photos, encode, vocabulary, lama
         self.side, self.size, self.fresh, self.seed = side, size, fresh, seed
         device = photos.device
         self.values = torch.empty((size, 9, side // 8, side // 8), dtype=torch.bfloat16, device=device)
         self.ids = torch.empty((2, size, LENGTH), dtype=torch.int32, device=device)
         self.made = 0
-        self._owed = 0.0
+        self._due = 0.0
 
     def fill(self, count: int) -> None:
         """Make `count` examples."""
-        for _ in range(count // MADE_AT_ONCE):
+        for _ in range(count // CHUNK):
             self._make()
 
-    def renew(self) -> None:
-        """Make what is due after one more step."""
-        self._owed += self.fresh
-        while self._owed >= MADE_AT_ONCE:
-            self._owed -= MADE_AT_ONCE
+    def refresh(self) -> None:
+        """Make the examples that are due at this step."""
+        self._due += self.fresh
+        while self._due >= CHUNK:
+            self._due -= CHUNK
             self._make()
 
-    def draw(self, count: int, generator: torch.Generator) -> Examples:
-        """`count` random examples out of those there are."""
+    def sample(self, count: int, generator: torch.Generator) -> Examples:
+        """Draw `count` random examples."""
         filled = min(self.made, self.size)
         rows = torch.randint(filled, (count,), generator=generator, device=self.values.device)
         values = self.values[rows].float()
@@ -100,15 +100,17 @@ class Pool:
 
     @torch.no_grad()
     def _make(self) -> None:
-        number, count = self.made // MADE_AT_ONCE, MADE_AT_ONCE
+        number, count = self.made // CHUNK, CHUNK
         pictures = make_pictures(self.photos, count, *self.seed, number)
         shrink = SIDE // self.side
         masks = F.max_pool2d(pictures.masks, shrink)
-        images = continued(F.avg_pool2d(pictures.images, shrink), masks, pictures.captions, self.lama)
+        images = continue_background(
+            F.avg_pool2d(pictures.images, shrink), masks, pictures.captions, self.lama
+        )
         both = torch.cat([images, mask_out(images, masks)]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(both.device.type, torch.bfloat16):
             whole, known = self.encode(both).float().chunk(2)
         rows = (torch.arange(count, device=both.device) + self.made) % self.size
         self.values[rows] = torch.cat([whole, to_latent_mask(masks), known], 1).to(self.values.dtype)
-        self.ids[:, rows] = sent(self.vocabulary.encode(pictures.captions), both.device)
+        self.ids[:, rows] = to_device(self.vocabulary.encode(pictures.captions), both.device)
         self.made += count

@@ -1,4 +1,4 @@
-"""The compact SDXL: the published structure (arXiv:2307.01952), narrow; and its diffusers-format checkpoint."""
+"""The compact SDXL: the published architecture (arXiv:2307.01952), narrower, and its checkpoint folder."""
 
 import copy
 import json
@@ -18,12 +18,12 @@ from nexus_training.sdxl.tokenizer import END, LENGTH, START, Vocabulary
 
 LATENT_SIDE = SIDE // 8
 TEXT_WIDTHS = (32, 64)
-# Wide groups: a processor's kernels are several times slower on groups of two or four channels.
+# Few, wide groups: CPU kernels are several times slower on groups of two or four channels.
 NORM_GROUPS = 4
 
 
 def time_ids(side: int) -> tuple[int, ...]:
-    """Original size, crop corner, target size: no crop of a picture of this side, in pixels."""
+    """Original size, crop corner and target size of an uncropped picture of this side, in pixels."""
     return (side, side, 0, 0, side, side)
 
 
@@ -52,13 +52,13 @@ class Networks:
 
 
 def build(seed: int) -> Networks:
-    """All four with random weights."""
+    """Build all four with random weights."""
     torch.manual_seed(seed)
     return Networks(build_text(0), build_text(1), build_unet(), build_vae())
 
 
 def build_text(which: int) -> Any:
-    """The first or second text encoder; SDXL reads the last but one layer of each and pools the second."""
+    """The first or second text encoder; SDXL uses the penultimate layer of each and pools the second."""
     width = TEXT_WIDTHS[which]
     config = CLIPTextConfig(
         vocab_size=END + 1,
@@ -87,7 +87,7 @@ def build_unet() -> UNet2DConditionModel:
         block_out_channels=(64, 128, 256),
         layers_per_block=1,
         transformer_layers_per_block=(1, 1, 1),
-        # diffusers takes the number of heads under this name.
+        # diffusers' name for the number of heads.
         attention_head_dim=(1, 2, 4),
         cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,
@@ -107,33 +107,33 @@ def build_vae() -> AutoencoderKL:
         norm_num_groups=NORM_GROUPS,
         latent_channels=4,
         sample_size=SIDE,
-        # As the published one it overflows in half precision: photos came out flat.
+        # Like the published one it overflows in half precision: photos came out flat.
         force_upcast=True,
     )
 
 
 def encode_text(first: nn.Module, second: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids [2, n, 77] to the context [n, 77, 96] and the pooled text [n, 64]."""
+    """Encode ids [2, n, 77] to the context [n, 77, 96] and the pooled text [n, 64]."""
     one = first(ids[0], output_hidden_states=True)
     two = second(ids[1], output_hidden_states=True)
     return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], -1), two.text_embeds
 
 
 def latents(vae: nn.Module, images: Tensor) -> Tensor:
-    """Images [n, 3, H, W] in 0..1 to the posterior's mean, not yet scaled: deterministic, as when serving."""
+    """Encode images [n, 3, H, W] in 0..1 to the posterior's unscaled mean: deterministic, like serving."""
     moments = vae.quant_conv(vae.encoder(2 * images - 1))  # type: ignore[operator]
     mean: Tensor = moments.chunk(2, 1)[0]
     return mean
 
 
-# Most of one file of weights: Git keeps every version of each whole.
+# Upper bound of a file of weights: Git stores every version of a file whole.
 SHARD_SIZE = "15MB"
 
 
 def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -> None:
-    """Write a diffusers folder in FP16, as StableDiffusionXLInpaintPipeline's `from_pretrained` reads it.
+    """Write an FP16 folder that diffusers' `StableDiffusionXLInpaintPipeline.from_pretrained` reads.
 
-    An older one is replaced once the new one is whole.
+    An existing folder is replaced after the new one is complete.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -161,7 +161,7 @@ def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -
 
 
 def read_checkpoint(folder: Path) -> Networks:
-    """The networks that `write_checkpoint` wrote, in FP32 and eval mode."""
+    """Read what `write_checkpoint` wrote, in FP32 and eval mode."""
     kinds = (CLIPTextModel, CLIPTextModelWithProjection, UNet2DConditionModel, AutoencoderKL)
     names = Networks.__dataclass_fields__
     return Networks(

@@ -1,4 +1,4 @@
-"""Photos resident on the device as bytes, at three scales; random crops of them without a processor's help."""
+"""Photos kept on the device as bytes, at three scales, and random crops of them computed there."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nexus_training.photos import Photo
-from nexus_training.runtime import sent
+from nexus_training.runtime import to_device
 
-# Side of a crop, pixels: the compact network's native side.
+# Side of a crop in pixels: the compact network's native size.
 SIDE = 256
 
 # Photos are cut into square tiles of this side.
@@ -18,7 +18,7 @@ TILE = 1024
 
 
 class PhotoCrops:
-    """Square tiles of every photo, each also at half and quarter scale, in one flat tensor."""
+    """Square tiles of every photo at full, half and quarter scale, in one flat tensor."""
 
     def __init__(self, photos: Sequence[Photo], device: torch.device) -> None:
         tiles = [tile for photo in photos for tile in _tiles(photo)]
@@ -30,10 +30,10 @@ class PhotoCrops:
         self.device = device
 
     def crops(self, rng: np.random.Generator, count: int, size: int = SIDE) -> Tensor:
-        """[count, 3, size, size] in 0..1: random tile, place, scale (quarter to native), mirrored, recoloured."""
+        """Sample [count, 3, size, size] in 0..1: random tile, place, scale (quarter to native), mirroring, colours."""
         tile = rng.integers(self.tiles, size=count)
         shrink = np.exp(rng.uniform(0, np.log(TILE / SIDE), count))
-        # The next larger level: magnified, crops would be softer than any photo that is served.
+        # The next larger level: upscaled crops would be softer than the photos that are served.
         level = np.clip(np.floor(np.log2(shrink)), 0, 2).astype(int)
         side = np.asarray(self.sides)[level]
         window = np.minimum(size * shrink / TILE * side, side - 1)
@@ -41,8 +41,8 @@ class PhotoCrops:
         mirror = rng.random(count) < 0.5
         base = np.asarray(self.offsets)[level] + tile * side**2
         numbers = np.stack([start[0], start[1], window, mirror, side]).astype(np.float32)
-        y0, x0, span, flip, width = sent(numbers, self.device)[..., None]
-        origin = sent(base, self.device)[:, None, None]
+        y0, x0, span, flip, width = to_device(numbers, self.device)[..., None]
+        origin = to_device(base, self.device)[:, None, None]
         steps = torch.linspace(0, 1, size, device=self.device)
         y = y0 + steps * span
         x = x0 + torch.where(flip > 0, 1 - steps, steps) * span
@@ -54,9 +54,9 @@ class PhotoCrops:
         corner = [[self.pixels[origin + row + column].float() for column in columns] for row in rows]
         upper, lower = (pair[0] + (pair[1] - pair[0]) * fx for pair in corner)
         crop = (upper + (lower - upper) * fy).permute(0, 3, 1, 2) / 255
-        return self._recoloured(rng, crop)
+        return self._jitter_colours(rng, crop)
 
-    def _recoloured(self, rng: np.random.Generator, crop: Tensor) -> Tensor:
+    def _jitter_colours(self, rng: np.random.Generator, crop: Tensor) -> Tensor:
         count = len(crop)
         numbers = np.concatenate(
             [
@@ -66,7 +66,7 @@ class PhotoCrops:
             ],
             axis=1,
         ).astype(np.float32)
-        changes = sent(numbers, self.device)[:, :, None, None]
+        changes = to_device(numbers, self.device)[:, :, None, None]
         gains, contrast, saturation, shift = changes[:, :3], changes[:, 3:4], changes[:, 4:5], changes[:, 5:]
         grey = crop.mean(1, keepdim=True)
         crop = (grey + (crop - grey) * saturation) * gains
@@ -78,7 +78,7 @@ def _resize(tile: Photo, side: int) -> Photo:
 
 
 def _tiles(photo: Photo) -> list[Photo]:
-    """The photo's ends and middle along its longer side, each a square of the shorter side, as tiles."""
+    """Squares of the shorter side from both ends and the middle of the longer side, scaled to tiles."""
     shortest, longest = min(photo.shape[:2]), max(photo.shape[:2])
     starts = sorted({0, (longest - shortest) // 2, longest - shortest})
     if longest < 1.3 * shortest:

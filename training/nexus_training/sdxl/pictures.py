@@ -1,4 +1,7 @@
-"""Training pictures: photos and scenes, objects set into them, the mask to paint in and the caption."""
+"""Training pictures: photos and scenes with objects composed into them, masks and captions.
+
+Masks are computed as fields [n, SIDE, SIDE] in pixels, negative inside: a mask is `field < 0`, a soft edge is a ramp.
+"""
 
 from dataclasses import dataclass
 
@@ -7,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nexus_training.runtime import sent
-from nexus_training.sdxl.captions import SCENES, Wish, draw_wish
+from nexus_training.runtime import to_device
+from nexus_training.sdxl.captions import SCENES, SceneSpec, sample_spec
 from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
 from nexus_training.sdxl.render import Objects, render
 from nexus_training.sdxl.scenes import paint_scene
@@ -16,7 +19,7 @@ from nexus_training.sdxl.scenes import paint_scene
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch: what the picture shows once painted, where to paint, and what is asked for."""
+    """A batch: the target pictures, where to paint, and the prompts."""
 
     images: Tensor  # [n, 3, 256, 256], 0..1
     masks: Tensor  # [n, 1, 256, 256], 1 where to paint
@@ -24,47 +27,51 @@ class Pictures:
 
 
 def make_pictures(photos: PhotoCrops, count: int, *seed: int) -> Pictures:
-    """A batch that is a function of the seed's numbers alone."""
+    """Make a batch that depends on the numbers of the seed alone."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator(photos.device).manual_seed(int(rng.integers(2**62)))
-    wishes = [draw_wish(rng) for _ in range(count)]
-    # Pictures are made sorted by kind; the order within a batch does not matter.
-    wishes.sort(key=lambda wish: (wish.shape < 0, wish.scene))
-    objects = [wish for wish in wishes if wish.shape >= 0]
+    specs = [sample_spec(rng) for _ in range(count)]
+    # Sorted by kind; the order within a batch does not matter.
+    specs.sort(key=lambda spec: (spec.shape < 0, spec.scene))
+    objects = [spec for spec in specs if spec.shape >= 0]
     images = photos.crops(rng, count)
-    fields = [anywhere(rng, count - len(objects), photos.device)]
-    _set_scenes(rng, generator, wishes, images, fields[0])
+    fields = [random_regions(rng, count - len(objects), photos.device)]
+    _paint_scenes(rng, generator, specs, images, fields[0])
     if objects:
-        drawn, field = place(rng, objects, images[: len(objects)])
+        drawn, field = compose(rng, objects, images[: len(objects)])
         images = torch.cat([drawn, images[len(objects) :]])
         fields.insert(0, field)
     masks = (torch.cat(fields) < 0).float()[:, None]
-    return Pictures(images, masks, [wish.caption for wish in wishes])
+    return Pictures(images, masks, [spec.caption for spec in specs])
 
 
-def _set_scenes(
-    rng: np.random.Generator, generator: torch.Generator, wishes: list[Wish], images: Tensor, fields: Tensor
+def _paint_scenes(
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    specs: list[SceneSpec],
+    images: Tensor,
+    fields: Tensor,
 ) -> None:
-    """Replace photos by scenes: the whole picture, or, where a scene itself is asked for, only the region."""
-    bare = len(wishes) - len(fields)
+    """Replace photos by scenes: whole pictures, or only the region if the caption asks for the scene itself."""
+    bare = len(specs) - len(fields)
     for scene, name in enumerate(SCENES):
-        rows = [row for row, wish in enumerate(wishes) if wish.scene == scene]
+        rows = [row for row, spec in enumerate(specs) if spec.scene == scene]
         if not rows:
             continue
-        index = sent(rows, images.device)
+        index = to_device(rows, images.device)
         painted = paint_scene(name, len(rows), generator)
-        for place_in_batch, row in enumerate(rows):
-            if wishes[row].shape < 0 and rng.random() < 0.6:
+        for number, row in enumerate(rows):
+            if specs[row].shape < 0 and rng.random() < 0.6:
                 soft = (-fields[row - bare] / 10).clamp(0, 1)
-                painted[place_in_batch] = images[row] + (painted[place_in_batch] - images[row]) * soft
+                painted[number] = images[row] + (painted[number] - images[row]) * soft
         images[index] = painted
 
 
-def place(rng: np.random.Generator, wishes: list[Wish], backgrounds: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw the wished objects into `backgrounds` [n, 3, 256, 256]: the pictures and the fields of their masks."""
-    objects = render(rng, wishes, backgrounds.mean((1, 2, 3)))
+def compose(rng: np.random.Generator, specs: list[SceneSpec], backgrounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Compose the objects of `specs` into `backgrounds` [n, 3, 256, 256]; return pictures and mask fields."""
+    objects = render(rng, specs, backgrounds.mean((1, 2, 3)))
     field = _mask_fields(rng, objects)
-    # Nothing outside the mask may change: shadows fade out towards its edge.
+    # Nothing outside the mask may change, so shadows fade out towards its edge.
     shadow = objects.shadow * (-field / 8).clamp(0, 1)
     cover = (0.5 - objects.distance).clamp(0, 1)[:, None]
     pictures = backgrounds * (1 - shadow[:, None])
@@ -72,17 +79,17 @@ def place(rng: np.random.Generator, wishes: list[Wish], backgrounds: Tensor) -> 
 
 
 def _mask_fields(rng: np.random.Generator, objects: Objects) -> Tensor:
-    """The object's own outline widened, or a box or blob about it."""
+    """The dilated outline of each object, or a box or blob around it."""
     count = len(objects.radii)
-    around = region(rng, objects.centres, objects.radii, (1.06, 1.55))
-    widened = sent(rng.uniform(5, 26, (count, 1, 1)), around.device)
+    around = region_around(rng, objects.centres, objects.radii, (1.06, 1.55))
+    widened = to_device(rng.uniform(5, 26, (count, 1, 1)), around.device)
     outline = torch.minimum(objects.distance - widened, 20 * (0.12 - objects.shadow) + 2)
-    chosen = sent(rng.random(count) < 0.25, around.device)[:, None, None]
+    chosen = to_device(rng.random(count) < 0.25, around.device)[:, None, None]
     return torch.minimum(torch.where(chosen, outline, around), objects.distance - 3)
 
 
 def to_latent_mask(masks: Tensor, factor: int = 8) -> Tensor:
-    """[n, 1, H / 8, W / 8]: nearest pixel, as the published inpainting pipelines shrink masks."""
+    """Downscale to [n, 1, H / 8, W / 8] by nearest pixel, like the published inpainting pipelines."""
     return F.interpolate(masks, scale_factor=1 / factor, mode="nearest")
 
 
@@ -92,18 +99,20 @@ def _grid(device: torch.device) -> tuple[Tensor, Tensor]:
     return y[None], x[None]
 
 
-def region(rng: np.random.Generator, centres: Tensor, radii: Tensor, slack: tuple[float, float]) -> Tensor:
-    """A box or a blob about each circle: `centres` [n, 2] as x, y and `radii` [n] in pixels.
+def region_around(
+    rng: np.random.Generator, centres: Tensor, radii: Tensor, slack: tuple[float, float]
+) -> Tensor:
+    """A box or a blob around each circle: `centres` [n, 2] as x, y and `radii` [n] in pixels.
 
-    Every region contains its circle enlarged by at least `slack[0]` and at most about `slack[1]`.
+    Every region contains its circle scaled by a factor of at least `slack[0]` and at most about `slack[1]`.
     """
     count, device = len(radii), radii.device
     numbers = rng.random((count, 12)).astype(np.float32)
-    n = sent(numbers, device)[:, :, None, None]
+    n = to_device(numbers, device)[:, :, None, None]
     y, x = _grid(device)
     low, high = slack
     extent = radii[:, None, None] * (low + (high - low) * n[:, 0])
-    # The circle stays inside when its region is moved by less than what the region has to spare.
+    # A region may be shifted by its slack and still contains the circle.
     spare = extent - radii[:, None, None] * low
     dx = x - centres[:, 0, None, None] - (2 * n[:, 1] - 1) * spare
     dy = y - centres[:, 1, None, None] - (2 * n[:, 2] - 1) * spare
@@ -116,10 +125,10 @@ def region(rng: np.random.Generator, centres: Tensor, radii: Tensor, slack: tupl
 
 
 def strokes(rng: np.random.Generator, count: int, device: torch.device) -> Tensor:
-    """A few thick joined strokes anywhere."""
+    """A few thick connected strokes at random."""
     y, x = _grid(device)
     field = torch.full((count, SIDE, SIDE), 1e3, device=device)
-    n = sent(rng.random((count, 4, 3)), device)[..., None, None]
+    n = to_device(rng.random((count, 4, 3)), device)[..., None, None]
     for start, end in ((0, 1), (1, 2), (2, 3)):
         ax, ay = n[:, start, 0] * SIDE, n[:, start, 1] * SIDE
         ex, ey = n[:, end, 0] * SIDE - ax, n[:, end, 1] * SIDE - ay
@@ -129,10 +138,10 @@ def strokes(rng: np.random.Generator, count: int, device: torch.device) -> Tenso
     return field
 
 
-def anywhere(rng: np.random.Generator, count: int, device: torch.device) -> Tensor:
-    """Boxes, blobs and strokes of 1 to about 40 % of the picture."""
-    centres = sent(rng.uniform(40, SIDE - 40, (count, 2)), device)
-    radii = sent(rng.uniform(20, 80, count), device)
-    field = region(rng, centres, radii, (1.0, 1.4))
-    chosen = sent(rng.random(count) < 0.3, device)[:, None, None]
+def random_regions(rng: np.random.Generator, count: int, device: torch.device) -> Tensor:
+    """Random boxes, blobs and strokes of 1 to about 40 % of the picture."""
+    centres = to_device(rng.uniform(40, SIDE - 40, (count, 2)), device)
+    radii = to_device(rng.uniform(20, 80, count), device)
+    field = region_around(rng, centres, radii, (1.0, 1.4))
+    chosen = to_device(rng.random(count) < 0.3, device)[:, None, None]
     return torch.where(chosen, strokes(rng, count, device), field)

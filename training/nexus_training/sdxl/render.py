@@ -1,4 +1,4 @@
-"""Objects shaded and set into pictures: one light, soft shadows, six materials; drawn in batches on the device."""
+"""Renders objects with one light, soft shadows and six materials; in batches, on the device."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nexus_training.runtime import sent
-from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, Wish
+from nexus_training.runtime import to_device
+from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, SceneSpec
 from nexus_training.sdxl.photo_crops import SIDE
 from nexus_training.sdxl.shapes import DRAW, FLAT, RANDOMS, Surface
 
-# Radius of the circle around an object, pixels.
-SMALLEST, LARGEST = 30.0, 96.0
+# Radius of an object's bounding circle, in pixels.
+MIN_RADIUS, MAX_RADIUS = 30.0, 96.0
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects ready to be set into pictures; the first axis is the object's."""
+    """Rendered objects, to be composed into pictures; the first axis is the object's."""
 
     colour: Tensor  # [n, 3, 256, 256], shaded, 0..1
     distance: Tensor  # [n, 256, 256], pixels, negative inside
@@ -26,19 +26,19 @@ class Objects:
     radii: Tensor  # [n], pixels
 
 
-def render(rng: np.random.Generator, wishes: list[Wish], light: Tensor) -> Objects:
-    """Draw each wish's object; `light` [n] is its background's brightness, 0..1, which it takes part in."""
+def render(rng: np.random.Generator, specs: list[SceneSpec], light: Tensor) -> Objects:
+    """Render the object of each spec; `light` [n] is the brightness of its background, 0..1."""
     device = light.device
-    count = len(wishes)
-    radius = np.array([SMALLEST + (LARGEST - SMALLEST) * wish.large for wish in wishes])
+    count = len(specs)
+    radius = np.array([MIN_RADIUS + (MAX_RADIUS - MIN_RADIUS) * spec.size for spec in specs])
     margin = np.minimum(radius + 10, SIDE / 2)
     centre = margin[:, None] + rng.random((count, 2)) * (SIDE - 2 * margin)[:, None]
-    names = [list(SHAPES)[wish.shape] for wish in wishes]
+    names = [list(SHAPES)[spec.shape] for spec in specs]
     turn = np.array([rng.normal(0, 0.25) if name in FLAT else rng.normal(0, 0.03) for name in names])
     numbers = np.concatenate(
         [centre, radius[:, None], turn[:, None], rng.random((count, RANDOMS + 8))], axis=1
     ).astype(np.float32)
-    p = sent(numbers, device)[:, :, None, None]
+    p = to_device(numbers, device)[:, :, None, None]
     axis = torch.arange(SIDE, device=device, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     dx, dy = (x - p[:, 0]) / p[:, 2], (y - p[:, 1]) / p[:, 2]
@@ -47,11 +47,11 @@ def render(rng: np.random.Generator, wishes: list[Wish], light: Tensor) -> Objec
     surface = _surfaces(names, u, v, p[:, 4 : 4 + RANDOMS])
     extra = p[:, 4 + RANDOMS :]
     sun = _sun(extra, cos, sin)
-    base = sent([list(COLOURS.values())[wish.colour] for wish in wishes], device)
-    colour = _shade(surface, base[:, :, None, None] / 255, wishes, sun, extra)
+    base = to_device([list(COLOURS.values())[spec.colour] for spec in specs], device)
+    colour = _shade(surface, base[:, :, None, None] / 255, specs, sun, extra)
     colour *= (0.78 + 0.4 * light)[:, None, None, None].clamp(0.7, 1.08)
     distance = surface.distance * p[:, 2]
-    flat = sent([name in FLAT for name in names], device)[:, None, None]
+    flat = to_device([name in FLAT for name in names], device)[:, None, None]
     ground = torch.exp(-((dx - 0.18 * extra[:, 0] + 0.09) ** 2 + ((dy - 0.86) / 0.24) ** 2) * 1.6)
     halo = (1 - distance / (0.22 * p[:, 2])).clamp(0, 1) ** 2
     shadow = torch.where(flat, 0.35 * halo, 0.6 * ground.clamp(0, 1))
@@ -59,15 +59,15 @@ def render(rng: np.random.Generator, wishes: list[Wish], light: Tensor) -> Objec
 
 
 def _surfaces(names: list[str], u: Tensor, v: Tensor, random: Tensor) -> Surface:
-    """Each object's surface; objects of one shape are drawn together."""
+    """The surface of each object; objects of one shape are computed together."""
     parts: list[Surface] = []
     order: list[int] = []
     for name in dict.fromkeys(names):
         rows = [row for row, other in enumerate(names) if other == name]
-        index = sent(rows, u.device)
+        index = to_device(rows, u.device)
         parts.append(DRAW[name](u[index], v[index], random[index]))
         order += rows
-    back = sent(np.argsort(order), u.device)
+    back = to_device(np.argsort(order), u.device)
 
     def together(values: list[Tensor]) -> Tensor:
         return torch.cat(values)[back]
@@ -82,20 +82,20 @@ def _surfaces(names: list[str], u: Tensor, v: Tensor, random: Tensor) -> Surface
 
 
 def _sun(extra: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Direction to the light, from above and before the picture, in the object's turned frame."""
+    """Direction to the light, above and in front of the picture, in the object's rotated frame."""
     x, y, z = 1.3 * extra[:, 0] - 0.65, -0.4 - 0.5 * extra[:, 1], 0.75
     length = (x**2 + y**2 + z**2).sqrt()
     return (x * cos + y * sin) / length, (y * cos - x * sin) / length, z / length
 
 
 def _shade(
-    surface: Surface, base: Tensor, wishes: list[Wish], sun: tuple[Tensor, Tensor, Tensor], extra: Tensor
+    surface: Surface, base: Tensor, specs: list[SceneSpec], sun: tuple[Tensor, Tensor, Tensor], extra: Tensor
 ) -> Tensor:
-    material = sent([wish.material for wish in wishes], base.device)[:, None, None]
+    material = to_device([spec.material for spec in specs], base.device)[:, None, None]
     shiny, matte = material == MATERIALS.index("shiny"), material == MATERIALS.index("matte")
     s, t = surface.texture
     s, t = s + extra[:, 2], t + extra[:, 3]
-    # The second colour of stripes and dots: white, or dark on a light object.
+    # Second colour of stripes and dots: white, or dark on a light object.
     luminance = base.mean(1, keepdim=True)
     second = torch.where(luminance > 0.7, 0.3 * base, torch.full_like(base, 0.93))
     slant = extra[:, 4] * 1.5
@@ -107,14 +107,14 @@ def _shade(
     grain = 0.86 + 0.14 * ((s + 0.12 * (t * 2.3 + 6 * extra[:, 5]).sin()) * 26 + (s * 7).sin()).sin()
     grain = torch.where(material == MATERIALS.index("wooden"), grain, 1.0)
     colour = (base + (second - base) * pattern) * (surface.detail * grain)[:, None]
-    gold = sent([0.93, 0.72, 0.2], base.device)[None, :, None, None]
-    # A yellow centre would vanish in a yellow flower.
+    gold = to_device([0.93, 0.72, 0.2], base.device)[None, :, None, None]
+    # Darker in a yellow flower, where a yellow centre would be invisible.
     gold = torch.where((base[:, :1] > 0.8) & (base[:, 1:2] > 0.7) & (base[:, 2:] < 0.4), 0.4 * gold, gold)
     colour = colour + (gold - colour) * surface.accent[:, None]
     nx, ny, nz = surface.normal
     facing = (nx * sun[0] + ny * sun[1] + nz * sun[2]).clamp_min(0)
     ambient = 0.4 - 0.08 * ny
-    # The light's mirror image as the viewer sees it (Phong).
+    # Specular reflection towards the viewer (Phong).
     mirrored = (2 * facing * nz - sun[2]).clamp(0, 1)
     gloss = torch.where(shiny, 0.85 * mirrored**36, torch.where(matte, 0.0, 0.18 * mirrored**10))
     sheen = torch.where(shiny, 0.3 * (1 - nz.clamp(0, 1)) ** 2, 0.0)

@@ -1,4 +1,4 @@
-"""Painting with networks still in training: the published sampler's steps with guidance, and picture sheets."""
+"""Samples of networks in training: the published sampler with guidance, and contact sheets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from diffusers import EulerDiscreteScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nexus_training.sdxl.denoiser import predict
+from nexus_training.sdxl.denoiser import predict_noise
 from nexus_training.sdxl.latent_buffer import mask_out
 from nexus_training.sdxl.networks import SCHEDULER, Networks, encode_text, latents
 from nexus_training.sdxl.pictures import to_latent_mask
@@ -20,7 +20,7 @@ NEGATIVE_PROMPT = "blurry, low quality"
 
 
 @torch.inference_mode()
-def paint(
+def inpaint(
     networks: Networks,
     vocabulary: Vocabulary,
     images: Tensor,
@@ -31,9 +31,9 @@ def paint(
     guidance: float = 5.0,
     seed: int = 0,
 ) -> Tensor:
-    """Fill `masks` [n, 1, H, W] of `images` [n, 3, H, W] (0..1) with what `prompts` ask for (Euler).
+    """Inpaint `masks` [n, 1, H, W] of `images` [n, 3, H, W] (0..1) by `prompts`, with the Euler scheduler.
 
-    Noise is drawn on the processor, so that every device paints the same.
+    Noise is drawn on the CPU, so that it is the same on every device.
     """
     device, count = images.device, len(prompts)
     scale = networks.vae.config.scaling_factor
@@ -50,11 +50,11 @@ def paint(
         noisy *= scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             sample = torch.cat([scheduler.scale_model_input(noisy, timestep), extra], 1)
-            both = predict(
+            predicted = predict_noise(
                 networks.unet, torch.cat([sample, sample]), timestep.expand(2 * count), context, pooled
             ).float()
-            asked, free = both.chunk(2)
-            noisy = scheduler.step(free + guidance * (asked - free), timestep, noisy).prev_sample
+            positive, negative = predicted.chunk(2)
+            noisy = scheduler.step(negative + guidance * (positive - negative), timestep, noisy).prev_sample
         painted: Tensor = networks.vae.decode(noisy / scale).sample.float()
     return images * (1 - masks) + (painted / 2 + 0.5).clamp(0, 1) * masks
 
@@ -76,8 +76,8 @@ SHEET_PROMPTS = (
 
 
 def sheet_inputs(photos: Sequence[NDArray[np.uint8]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """One square of 256 pixels a prompt from `photos` in turn, and masks: an ellipse or a box in the middle."""
-    squares = [square(photo) for photo in photos]
+    """For each prompt of the sheet a square of 256 pixels of `photos` in turn, and an ellipse or a box as its mask."""
+    squares = [centre_square(photo) for photo in photos]
     chosen = np.stack([squares[index % len(squares)] for index in range(len(SHEET_PROMPTS))])
     images = torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2).float() / 255
     axis = torch.arange(images.shape[-1], device=device, dtype=torch.float32)
@@ -89,8 +89,8 @@ def sheet_inputs(photos: Sequence[NDArray[np.uint8]], device: torch.device) -> t
     return images, masks[:, None].float()
 
 
-def square(photo: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:
-    """The middle of a photo as a small square."""
+def centre_square(photo: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:
+    """The centre of a photo, scaled to a square of `side` pixels."""
     height, width = photo.shape[:2]
     shortest = min(height, width)
     top, left = (height - shortest) // 2, (width - shortest) // 2
@@ -98,8 +98,10 @@ def square(photo: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:
     return cv2.resize(middle, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def write_sheet(path: Path, columns: Sequence[Tensor], labels: Sequence[str], across: int = 2) -> None:
-    """A picture sheet: `columns` ([n, 3, H, W] each) side by side with a label, `across` rows of them to a line."""
+def write_contact_sheet(
+    path: Path, columns: Sequence[Tensor], labels: Sequence[str], across: int = 2
+) -> None:
+    """Write cells of `columns` ([n, 3, H, W] each) side by side with a label, `across` cells to a line."""
     cells = []
     for index, label in enumerate(labels):
         cell = torch.cat([column[index] for column in columns], -1).permute(1, 2, 0)

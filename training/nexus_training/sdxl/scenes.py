@@ -1,4 +1,4 @@
-"""Scenes without an object, made of noise: grass, sand, water, sky, bricks, wood, leaves, stone, snow."""
+"""Scenes without an object, drawn from noise: grass, sand, water, sky, bricks, wood, leaves, stone, snow."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nexus_training.runtime import sent
+from nexus_training.runtime import to_device
 from nexus_training.sdxl.photo_crops import SIDE
 
 
@@ -25,13 +25,13 @@ class Noise:
         return low + (high - low) * torch.rand(shape, generator=self.generator, device=self.device)
 
     def smooth(self, rows: int, columns: int) -> Tensor:
-        """[count, 1, SIDE, SIDE]: bicubic noise of unit deviation with about that many bumps across."""
+        """[count, 1, SIDE, SIDE]: bicubic noise with a standard deviation of about 1 and that many bumps across."""
         shape = (self.count, 1, rows + 2, columns + 2)
         coarse = torch.randn(shape, generator=self.generator, device=self.device)
         return F.interpolate(coarse, (SIDE, SIDE), mode="bicubic")
 
     def fractal(self, rows: int, columns: int, octaves: int, roughness: float = 0.55) -> Tensor:
-        """Sum of noises, each twice as fine as the one before and `roughness` times as strong."""
+        """Sum of noises, each twice as fine as the previous one and `roughness` times as strong."""
         total = torch.zeros((self.count, 1, SIDE, SIDE), device=self.device)
         for octave in range(octaves):
             finer = 2**octave
@@ -40,7 +40,7 @@ class Noise:
 
     def colour(self, red: float, green: float, blue: float, spread: float = 0.05) -> Tensor:
         """[count, 3, 1, 1]: the colour (0 to 1) with some variation."""
-        base = sent([red, green, blue], self.device)[None, :, None, None]
+        base = to_device([red, green, blue], self.device)[None, :, None, None]
         return base * self.uniform(1 - 2 * spread, 1 + 2 * spread) + self.uniform(-spread, spread, 3)
 
 
@@ -78,7 +78,7 @@ def _bricks(noise: Noise) -> Tensor:
     y = noise.y * rows + noise.uniform(0, 1)
     row = y.floor()
     x = noise.x * rows * 0.42 + 0.5 * (row % 2) + noise.uniform(0, 1)
-    # A number of its own for each brick, by hashing its place.
+    # A random number for each brick, by hashing its position.
     own = ((row * 12.9898 + x.floor() * 78.233).sin() * 43758.5453) % 1.0
     v, u = y % 1.0, x % 1.0
     edge = torch.minimum(torch.minimum(v, 1 - v), torch.minimum(u, 1 - u) * 2.4)
@@ -105,7 +105,7 @@ def _leaves(noise: Noise) -> Tensor:
     for layer in range(26):
         place_x, place_y = noise.uniform(-0.05, 1.05), noise.uniform(-0.05, 1.05)
         angle, length = noise.uniform(0, 2 * math.pi), noise.uniform(0.08, 0.2)
-        # Each leaf repeats on a grid of three by three, or it would take hundreds of layers.
+        # Each leaf is repeated on a grid of three by three, which saves hundreds of layers.
         x = (noise.x - place_x + 0.167) % 0.333 - 0.167
         y = (noise.y - place_y + 0.167) % 0.333 - 0.167
         along = (x * angle.cos() + y * angle.sin()) / length

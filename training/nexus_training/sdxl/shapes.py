@@ -15,7 +15,7 @@ RANDOMS = 4
 
 
 class Surface(NamedTuple):
-    """What shading needs, each [n, H, W]; distances in the shape's own units, negative inside."""
+    """The inputs of shading, each [n, H, W]; distances in the shape's units, negative inside."""
 
     distance: Tensor
     normal: tuple[Tensor, Tensor, Tensor]  # x right, y down, z towards the viewer
@@ -51,7 +51,7 @@ def _box(u: Tensor, v: Tensor, half: tuple[float, float, float], yaw: Tensor, pi
         nx, ny = -y / length, x / length
         support = sum(h * (a * nx + b * ny).abs() for h, (a, b, _) in zip(half, axes, strict=True))
         distance = torch.maximum(distance, (u * nx + v * ny).abs() - support)
-    # The first of the three visible faces that a ray from the viewer enters.
+    # The first of the three visible faces that a ray from the viewer hits.
     depths, signs = [], []
     for h, (x, y, z) in zip(half, axes, strict=True):
         sign = torch.where(z < 0, -1.0, 1.0)
@@ -131,9 +131,9 @@ def _polygon(u: Tensor, v: Tensor, corners: Sequence[tuple[float, float]]) -> Te
 
 
 def _pillow(u: Tensor, v: Tensor, distance: Tensor, width: float) -> Surface:
-    """A flat outline blown up: round towards its edge over `width`, flat inside."""
+    """Inflate a flat outline: rounded over `width` from its edge, flat inside."""
     height = _root(1 - (1 + distance / width).clamp(0, 1) ** 2) * width
-    # u and v are an even grid, turned: differences along the axes, turned back into the shape's frame.
+    # u and v are a rotated regular grid: rotate differences along its axes back into the shape's frame.
     dy, dx = torch.gradient(height, dim=(-2, -1))
     ux, uy = (u[:, :1, 1:2] - u[:, :1, :1]), (u[:, 1:2, :1] - u[:, :1, :1])
     unit = ux**2 + uy**2
@@ -195,5 +195,5 @@ DRAW: dict[str, Callable[[Tensor, Tensor, Tensor], Surface]] = {
     "flower": flower,
 }
 
-# Shapes that may be turned; the others stand on the ground and cast their shadow there.
+# Shapes that may be rotated; the others stand on the ground and cast their shadow there.
 FLAT = ("star", "ring", "heart", "flower")

@@ -1,6 +1,6 @@
 """CLIP's byte-pair vocabulary: the tokenizer folders of the checkpoint, and token ids of training captions.
 
-Captions are plain lower-case words, so a word's tokens depend on nothing around it. Knows nothing of networks.
+Captions are plain lower-case words, so a word's tokens do not depend on its neighbours. Independent of the networks.
 """
 
 import json
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 LENGTH = 77
 START, END = 49406, 49407
-# What follows the end token up to 77, by tokenizer folder: SDXL's second tokenizer pads with "!".
+# Padding id after the end token, by tokenizer folder: SDXL's second tokenizer pads with "!".
 PADDING = {"tokenizer": END, "tokenizer_2": 0}
 
 END_OF_WORD = "</w>"
@@ -48,7 +48,7 @@ class Vocabulary:
         return tuple(self.ids[part] for part in parts)
 
     def encode(self, captions: Sequence[str]) -> NDArray[np.int32]:
-        """Ids [2, len(captions), 77]: padded as the first and as the second tokenizer does."""
+        """Encode to ids [2, len(captions), 77], padded like the first and like the second tokenizer."""
         ids = np.empty((2, len(captions), LENGTH), np.int32)
         for which, padding in enumerate(PADDING.values()):
             ids[which] = padding

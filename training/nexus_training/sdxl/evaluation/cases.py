@@ -1,4 +1,4 @@
-"""What a trained compact SDXL is measured on: held-out combinations on photos never trained on, with masks."""
+"""Test cases for a trained compact SDXL: held-out combinations on held-out photos, with masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, is_held_out
 from nexus_training.sdxl.photo_crops import SIDE
-from nexus_training.sdxl.samples import square
+from nexus_training.sdxl.samples import centre_square
 
-# Colour is judged in the mask shrunk to this about its centre: the object's place, whatever its outline.
+# Colour is measured in the mask shrunk by this factor about its centre, which is inside the object for any outline.
 CORE = 0.7
 
 
@@ -31,19 +31,21 @@ class Case:
 def backgrounds(
     photos: Sequence[NDArray[np.uint8]], rng: np.random.Generator, count: int
 ) -> NDArray[np.uint8]:
-    """[count, 256, 256, 3]: crops of half to whole side of each photo in turn."""
+    """[count, 256, 256, 3]: crops of each photo in turn, of half to all of its short side."""
     crops = []
     for index in range(count):
         photo = photos[index % len(photos)]
         window = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
         top = int(rng.integers(0, photo.shape[0] - window + 1))
         left = int(rng.integers(0, photo.shape[1] - window + 1))
-        crops.append(square(photo[top : top + window, left : left + window]))
+        crops.append(centre_square(photo[top : top + window, left : left + window]))
     return np.stack(crops)
 
 
-def mask_about(x: float, y: float, half: tuple[float, float], box: bool) -> tuple[Tensor, NDArray[np.bool_]]:
-    """A box or an ellipse [1, 256, 256], and the same shrunk to its core."""
+def ellipse_or_box(
+    x: float, y: float, half: tuple[float, float], box: bool
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    """A box or an ellipse [1, 256, 256], and its core."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     dx, dy = np.abs(columns - x) / half[0], np.abs(rows - y) / half[1]
     distance = np.maximum(dx, dy) if box else np.hypot(dx, dy)
@@ -53,7 +55,7 @@ def mask_about(x: float, y: float, half: tuple[float, float], box: bool) -> tupl
 def make_cases(
     photos: Sequence[NDArray[np.uint8]], count: int, seed: int, device: torch.device
 ) -> list[Case]:
-    """Held-out combinations in turn over the backgrounds, with random places, sizes and kinds of mask."""
+    """Held-out combinations over the backgrounds in turn, with masks of random position, size and kind."""
     rng = np.random.default_rng(seed)
     combinations = [
         (shape, colour, material)
@@ -76,7 +78,7 @@ def make_cases(
         half = float(rng.uniform(50, 92))
         halves = (half, half * float(rng.uniform(0.9, 1.1)))
         x, y = rng.uniform(half, SIDE - half, 2)
-        mask, core = mask_about(float(x), float(y), halves, bool(rng.random() < 0.5))
+        mask, core = ellipse_or_box(float(x), float(y), halves, bool(rng.random() < 0.5))
         prompt = f"{article} {' '.join(words)}"
         cases.append(Case(words[-1], list(COLOURS)[colour], prompt, images[index], mask.to(device), core))
     return cases
