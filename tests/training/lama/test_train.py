@@ -51,6 +51,19 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     assert sheet.shape == (8 * 32, 4 * 32, 3)
 
 
+def test_states_keep_their_keys(tmp_path: Path) -> None:
+    """Runs that were saved by earlier versions resume."""
+    crops, report = CropCache([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)
+    schedule = Schedule(steps=1, batch=1, crop=32, adversarial_from=-1.0)
+    train(Trainer(schedule, crops, report, tmp_path, CPU, DistributedContext()), save_minutes=60)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    networks = {"generator", "judge", "generator_optimiser", "average"}
+    assert set(state) == networks | {"gradient_norms", "step", "trained_seconds"}
+    assert set(state["judge"]) == {"network", "optimiser"}
+    losses = {"reconstruction", "structure", "grain", "adversarial", "matching"}
+    assert set(state["gradient_norms"]) == losses
+
+
 def test_a_run_begins_from_given_weights(tmp_path: Path) -> None:
     weights = Path(nexus_export.__file__).parent / "weights" / "lama_compact.safetensors"
     crops, report = CropCache([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)

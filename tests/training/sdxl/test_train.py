@@ -94,6 +94,11 @@ def test_a_stopped_run_goes_on(
     stop_after_saving("denoiser")
     stopped = torch.load(tmp_path / "broken" / "denoiser.pt", weights_only=True)
     assert stopped["step"] == 1
+    # States of earlier versions have these keys.
+    kept = {"average", "optimiser", "step", "seconds"}
+    assert set(stopped) == {"denoiser", *kept}
+    finished = torch.load(tmp_path / "broken" / "autoencoder.pt", weights_only=True)
+    assert set(finished) == {"vae", "scaling_factor", *kept}
     broken = run("broken")
     log = (broken / "log.txt").read_text()
     # The autoencoder was stopped, ended, and was not trained again.
