@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
 
 def commands(folder: Path, recipe: str, *arguments: str) -> list[list[str]]:
-    """The arguments of each Python call of a recipe, in which a script that only records them stands for Python."""
+    """The arguments of each call of Python in a recipe, recorded by a script in its place."""
     (python := folder / "python").write_text(
         '#!/bin/bash\nprintf "%q " "$@" >> "$RECORD"\necho >> "$RECORD"\n'
     )

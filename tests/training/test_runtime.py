@@ -1,4 +1,4 @@
-"""Two workers of a training run, as torchrun starts them."""
+"""Two processes of a training run, started like torchrun starts them."""
 
 import multiprocessing
 import os
@@ -12,26 +12,26 @@ from torch import nn
 
 def _work(rank: int, port: int, out: Path) -> None:
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    workers = DistributedContext()
+    context = DistributedContext()
     layer = nn.Linear(1, 1)
     for parameter in layer.parameters():
         parameter.grad = torch.full_like(parameter, float(rank))
-    workers.average_gradients(layer)
+    context.average_gradients(layer)
     gradients = [
         float(parameter.grad.sum()) for parameter in layer.parameters() if parameter.grad is not None
     ]
-    told = [workers.is_main, workers.broadcast(10.0 + rank), *gradients]
-    (out / str(rank)).write_text(repr(told))
-    workers.close()
+    values = [context.is_main, context.broadcast(10.0 + rank), *gradients]
+    (out / str(rank)).write_text(repr(values))
+    context.close()
 
 
 def _is_free(port: int) -> bool:
-    """Asked of ports below those that the kernel hands out, which others may get before the workers have started."""
+    """For ports below the ephemeral range, which the kernel may assign to others before the processes have started."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_two_workers_share_gradients_and_the_clock(tmp_path: Path) -> None:
+def test_two_processes_share_gradients_and_the_clock(tmp_path: Path) -> None:
     port = next(port for port in range(29500, 29600) if _is_free(port))
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_work, args=(rank, port, tmp_path)) for rank in range(2)]

@@ -3,11 +3,7 @@
 import pytest
 import torch
 from nexus_export.quality.metrics import ssim
-from nexus_training.lama.losses import (
-    GradientBalance,
-    reconstruction_loss,
-    ssim_loss,
-)
+from nexus_training.lama.losses import GradientBalance, reconstruction_loss, ssim_loss
 
 
 def test_balance_scales_every_gradient_to_its_share() -> None:

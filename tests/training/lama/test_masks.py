@@ -2,15 +2,7 @@
 
 import numpy as np
 import pytest
-from nexus_training.lama.masks import (
-    MAX_SHARE,
-    MIN_SHARE,
-    boxes,
-    outlines,
-    random_mask,
-    strokes,
-    thin_lines,
-)
+from nexus_training.lama.masks import MAX_SHARE, MIN_SHARE, boxes, outlines, random_mask, strokes, thin_lines
 
 
 @pytest.mark.parametrize("draw", [strokes, boxes, outlines, thin_lines, random_mask])

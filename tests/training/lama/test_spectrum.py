@@ -13,7 +13,7 @@ def test_white_noise_has_its_variance_in_every_bin() -> None:
     grey = torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1) * 0.1
     for sectors in (1, 4):
         power = local_power(grey, 16, 8, sectors).mean((0, 1))
-        # The lowest rings lose to the subtracted mean and mix with it through the window.
+        # The lowest rings lose power to the subtracted mean, with which the window mixes them.
         torch.testing.assert_close(power[-1], torch.tensor(0.01), rtol=0.05, atol=0)
 
 
@@ -35,28 +35,28 @@ def test_spectrum_errors_see_blur_and_forgive_other_noise() -> None:
 
 
 def test_power_has_to_be_right_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of the truth is ten times as loud: even noise as quiet as the rest is right in the median patch."""
+    """A quarter of the truth has ten times the amplitude; uniform noise of the rest's is right in the median patch."""
     noise = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.01
-    loud = torch.ones(1, 1, 128, 128)
-    loud[..., :32] = 10.0
-    truth, quiet = 0.5 + noise[:1] * loud, 0.5 + noise[1:]
-    even = 0.5 + noise[1:] * loud.square().mean().sqrt()
+    amplitude = torch.ones(1, 1, 128, 128)
+    amplitude[..., :32] = 10.0
+    truth, weak = 0.5 + noise[:1] * amplitude, 0.5 + noise[1:]
+    even = 0.5 + noise[1:] * amplitude.square().mean().sqrt()
     hole, served = torch.ones(1, 1, 128, 128), spectrum.WHOLE_HOLE_WEIGHT
 
-    def prefers_quiet(whole: float) -> bool:
+    def prefers_weak(whole: float) -> bool:
         monkeypatch.setattr(spectrum, "WHOLE_HOLE_WEIGHT", whole)
-        return bool(spectral_loss(quiet, truth, hole) < spectral_loss(even, truth, hole))
+        return bool(spectral_loss(weak, truth, hole) < spectral_loss(even, truth, hole))
 
-    assert prefers_quiet(0.0)
-    assert not prefers_quiet(served)
+    assert prefers_weak(0.0)
+    assert not prefers_weak(served)
 
 
 def test_the_spectrum_in_every_direction_is_the_asked_one() -> None:
-    """The loss's sectors and the bands' are the same: a loud band is heard in its own sector."""
-    loudness = torch.zeros(DIRECTIONS, BANDS, 64, 64)
+    """The sectors of the loss are those of the bands: a strong band has its power in its own sector."""
+    amplitude = torch.zeros(DIRECTIONS, BANDS, 64, 64)
     for direction in range(DIRECTIONS):
-        loudness[direction, DIRECTIONS + direction] = 0.1  # the octave of 4 to 8 pixels
-    heard = local_power(grain(loudness, tile(CPU)).expand(-1, 3, -1, -1), 32, 8, DIRECTIONS).mean(1)
-    sectors = heard.view(DIRECTIONS, -1, DIRECTIONS).sum(1)
+        amplitude[direction, DIRECTIONS + direction] = 0.1  # the octave of 4 to 8 pixels
+    power = local_power(grain(amplitude, tile(CPU)).expand(-1, 3, -1, -1), 32, 8, DIRECTIONS).mean(1)
+    sectors = power.view(DIRECTIONS, -1, DIRECTIONS).sum(1)
     assert sectors.argmax(1).tolist() == list(range(DIRECTIONS))
     assert (sectors.amax(1) > 0.6 * sectors.sum(1)).all()

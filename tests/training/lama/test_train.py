@@ -75,7 +75,7 @@ def test_a_run_begins_from_given_weights(tmp_path: Path) -> None:
 
 
 def test_texture_is_paid_for_by_the_grain_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The spectral loss must not reach the correction, which would draw texture as a grid of dots."""
+    """The spectral loss must not reach the correction, which then draws texture as a grid of dots."""
     crops, report = CropCache([coarse_photo(0)], 0, 5, 32, CPU), Report([coarse_photo(0)], 32, CPU)
 
     def gradient(share: float) -> torch.Tensor:

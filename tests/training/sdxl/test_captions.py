@@ -1,15 +1,8 @@
-"""Captions and what they ask for."""
+"""Captions, and the contents they name."""
 
 import numpy as np
 import pytest
-from nexus_training.sdxl.captions import (
-    COLOURS,
-    MATERIALS,
-    SHAPES,
-    UNCONDITIONAL,
-    is_held_out,
-    sample_spec,
-)
+from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, UNCONDITIONAL, is_held_out, sample_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,8 +21,8 @@ def test_captions_name_what_is_drawn() -> None:
         assert (material in stripped) == (material != "plain")
         if set(stripped) & set(COLOURS):
             assert not is_held_out(one.shape, one.colour, one.material)
-    # The empty prompt means going on with the background.
+    # The empty prompt asks for a continuation of the background.
     assert all(spec.shape < 0 and spec.scene < 0 for spec in specs if spec.caption == "")
     asks_nothing = [spec for spec in specs if spec.shape >= 0 and spec.caption in UNCONDITIONAL]
-    # One in ten; three deviations of a binomial over some 1100 are 0.027.
+    # One in ten; three standard deviations of a binomial over about 1100 are 0.027.
     assert len(asks_nothing) / (len(asks_nothing) + len(named)) == pytest.approx(0.1, abs=0.027)

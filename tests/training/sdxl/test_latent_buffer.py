@@ -34,13 +34,13 @@ def test_a_buffer_is_refreshed_bit_by_bit(
     assert not torch.equal(buffer.values[:2], first[:2])
     drawn_from = buffer.sample(8, torch.Generator().manual_seed(1))
     assert drawn_from.target.shape == (8, 4, side // 8, side // 8)
-    # Where the mask is, what the network knows is grey; elsewhere it is the picture.
+    # The known picture is grey inside the mask and unchanged outside.
     mask, known = drawn_from.known[:, :1].expand(-1, 4, -1, -1) > 0.5, drawn_from.known[:, 1:]
     assert (known[mask] == 0.5).all()
     assert torch.equal(known[~mask], drawn_from.target[~mask])
 
 
-def test_an_empty_caption_s_picture_goes_on_from_its_surroundings() -> None:
+def test_the_mask_of_an_empty_caption_continues_the_background() -> None:
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.2
     images[:, 0] += 0.7  # red all over
     masks = torch.zeros(2, 1, 128, 128)

@@ -1,14 +1,9 @@
-"""Pictures of objects: what stands in them, and where they may change."""
+"""Pictures with objects: their contents, and where they may differ from the background."""
 
 import numpy as np
 import pytest
 import torch
-from nexus_training.sdxl.captions import (
-    COLOURS,
-    MATERIALS,
-    SHAPES,
-    SceneSpec,
-)
+from nexus_training.sdxl.captions import COLOURS, MATERIALS, SHAPES, SceneSpec
 from nexus_training.sdxl.evaluation.classifier import crop_to_mask
 from nexus_training.sdxl.photo_crops import PhotoCrops
 from nexus_training.sdxl.pictures import compose, make_pictures
@@ -21,8 +16,8 @@ def spec(shape: str, colour: str, material: str = "plain") -> SceneSpec:
     return SceneSpec(*indices, scene=-1, size=0.8, caption="")
 
 
-def drawn(specs: list[SceneSpec]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The specs on grey ground: pictures, masks and where each object stands (what is not grey, not shadow)."""
+def compose_on_grey(specs: list[SceneSpec]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Objects on grey ground: pictures, masks and the pixels of each object (neither grey nor shadow)."""
     ground = torch.full((len(specs), 3, 256, 256), 0.6)
     pictures, field = compose(np.random.default_rng(0), specs, ground)
     coloured = (pictures.amax(1) - pictures.amin(1) > 0.1)[:, None]
@@ -30,19 +25,19 @@ def drawn(specs: list[SceneSpec]) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 def test_a_red_ball_is_red_and_a_blue_one_blue() -> None:
-    pictures, masks, objects = drawn([spec("ball", "red"), spec("ball", "blue", "matte")])
+    pictures, masks, objects = compose_on_grey([spec("ball", "red"), spec("ball", "blue", "matte")])
     for index, channel in enumerate((0, 2)):
         mean = pictures[index][:, objects[index, 0]].mean(1)
         others = [other for other in range(3) if other != channel]
         assert mean[channel] > 1.8 * mean[others].max()
-        # A circle of radius 30 + 0.8 * 66: its edge of a pixel is a half percent of it or so.
+        # A circle of radius 30 + 0.8 * 66; its antialiased edge is about half a percent of it.
         assert objects[index].sum() == pytest.approx(np.pi * 82.8**2, rel=0.02)
     assert not (objects & ~masks).any()
 
 
 def test_nothing_outside_the_mask_changes_and_every_object_is_inside() -> None:
     specs = [spec(shape, "purple") for shape in SHAPES for _ in range(2)]
-    pictures, masks, objects = drawn(specs)
+    pictures, masks, objects = compose_on_grey(specs)
     outside = pictures.masked_fill(masks, 0.6)
     assert torch.equal(outside, torch.full_like(outside, 0.6))
     assert (objects.sum((1, 2, 3)) > 2000).all()
@@ -50,11 +45,11 @@ def test_nothing_outside_the_mask_changes_and_every_object_is_inside() -> None:
 
 
 def test_shapes_differ() -> None:
-    """By their cut-out silhouettes: a shape overlaps itself, drawn at another place, more than any other."""
+    """By their cropped silhouettes: a shape overlaps itself, drawn elsewhere, more than any other."""
     specs = [spec(shape, "green") for shape in SHAPES]
-    pictures, _, objects = drawn(specs + specs)
-    cut = crop_to_mask(objects.float().expand_as(pictures), objects.float())[:, 0] > 0.5
-    first, second = cut[: len(SHAPES), None], cut[None, len(SHAPES) :]
+    pictures, _, objects = compose_on_grey(specs + specs)
+    cropped = crop_to_mask(objects.float().expand_as(pictures), objects.float())[:, 0] > 0.5
+    first, second = cropped[: len(SHAPES), None], cropped[None, len(SHAPES) :]
     overlap = (first & second).sum((2, 3)) / (first | second).sum((2, 3))
     off_diagonal = overlap[~torch.eye(len(SHAPES), dtype=torch.bool)]
     assert off_diagonal.max() < 0.95

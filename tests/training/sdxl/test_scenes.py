@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from nexus_training.sdxl.captions import (
-    SCENES,
-)
+from nexus_training.sdxl.captions import SCENES
 from nexus_training.sdxl.scenes import paint_scene
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,14 +1,8 @@
-"""The text encoders' own stage."""
+"""The stage that trains the text encoders alone."""
 
 import pytest
 import torch
-from nexus_training.sdxl.captions import (
-    COLOURS,
-    MATERIALS,
-    SCENES,
-    SHAPES,
-    SceneSpec,
-)
+from nexus_training.sdxl.captions import COLOURS, MATERIALS, SCENES, SHAPES, SceneSpec
 from nexus_training.sdxl.networks import build
 from nexus_training.sdxl.text import caption_labels, train_text
 from nexus_training.sdxl.tokenizer import Vocabulary

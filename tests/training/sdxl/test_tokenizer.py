@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_training.sdxl.captions import (
-    UNCONDITIONAL,
-    sample_spec,
-)
+from nexus_training.sdxl.captions import UNCONDITIONAL, sample_spec
 from nexus_training.sdxl.samples import SHEET_PROMPTS
 from nexus_training.sdxl.tokenizer import Vocabulary
 

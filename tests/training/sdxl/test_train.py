@@ -56,7 +56,7 @@ class _Stopped(Exception):
 def test_a_stopped_run_goes_on(
     tmp_path: Path, vocabulary_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped once in each long stage; narrow networks, few pictures."""
+    """Stopped once in each long stage, with narrow networks and few pictures."""
     monkeypatch.setattr(sdxl, "TEXT_STEPS", 3)
     monkeypatch.setattr(latent_buffer, "CHUNK", 2)
     monkeypatch.setattr(denoiser, "PREFILL", 2)
@@ -110,7 +110,7 @@ def test_a_stopped_run_goes_on(
     for network, before in start.modules().items():
         state, after = before.state_dict(), trained[network].state_dict()
         moved = [name for name in state if not torch.equal(state[name].half().float(), after[name].float())]
-        # What cannot move in three steps: the texts' last layer, which SDXL does not read, and positions' numbers.
+        # Not trained: the last layer of the text encoders, which SDXL does not use, and position ids.
         assert len(moved) > len(state) / 2, network
     assert (broken / "samples" / "000003.jpg").exists()
     assert open_checkpoint(str(broken / "checkpoint"), "sdxl").config("unet")["in_channels"] == 9
