@@ -31,7 +31,7 @@ models: .venv-export/.ready ## build the compact networks into the model reposit
 .PHONY: test
 test: .venv/.tests .venv-export/.tests models ## run every test that needs no GPU
 	@$(SERVE)/python -m pytest tests/unit tests/functional
-	@OMP_NUM_THREADS=1 $(EXPORT)/python -m pytest -n 2 --dist loadfile tests/export
+	@OMP_NUM_THREADS=1 $(EXPORT)/python -m pytest -n 2 --dist loadfile tests/export tests/training
 
 .PHONY: test-full
 test-full: .venv-export/.tests ## run the full-size export tests (24 GB of memory, an hour)
@@ -42,7 +42,7 @@ lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
 	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/engines.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
-	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py benchmarks/fill_quality.py tests/export tests/full
+	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export training/nexus_training benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py benchmarks/fill_quality.py tests/export tests/training tests/full
 
 .PHONY: bench
 bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results
@@ -81,7 +81,7 @@ clean: ## remove environments, built networks and results
 	@$(SERVE)/python $(PIP) -c constraints.txt -r $< $(PIP_FAILED)
 	@touch $@
 
-.venv-export/.tests: tests/requirements-export.txt .venv-export/.ready
+.venv-export/.tests: tests/requirements-export.txt training/pyproject.toml .venv-export/.ready
 	@echo "adding torch and what the tests need to .venv-export"
-	@$(EXPORT)/python $(PIP) -e 'export[torch,quality]' -e ensembles -r $< $(PIP_FAILED)
+	@$(EXPORT)/python $(PIP) -e 'export[torch,quality]' -e training -e ensembles -r $< $(PIP_FAILED)
 	@touch $@
