@@ -10,8 +10,8 @@ import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import Meter, Switches, faulty_repository
-from tests.functional.helpers import MODELS, ROOT
+from tests.functional.support.deployment import MODELS, ROOT
+from tests.functional.support.fills import Meter, Switches, faulty_repository
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from nexus_client import Client, InvalidInput
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS, PeakMemory, ellipse, executions, photo_array, resident_bytes
+from tests.functional.support.deployment import PHOTOS, PeakMemory, executions, resident_bytes
+from tests.functional.support.photos import ellipse, photo_array
 
 Bool = npt.NDArray[np.bool_]
 

@@ -16,7 +16,7 @@ import tritonclient.grpc as grpc
 from nexus_client import Client, InvalidInput, NotDeployed
 from nexus_server.local import LocalServer
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, executions
 
 SERVED = ("u2net", "isnet", "remove_background", "lama", "cleanup", "sam_encoder", "sam_decoder", "segment")
 ENGINE = bytes(1000)

@@ -16,8 +16,8 @@ from nexus_client import Client, GenerativeFill, NexusError
 from nexus_server.local import LocalServer
 from nexus_server.processes import is_alive
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, hole
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, processes, subset
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, processes, subset
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, hole
 
 RECOVERY_S = 60.0
 NETWORKS = ["sam_encoder", "sam_decoder", "lama", "u2net"]

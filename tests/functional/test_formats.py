@@ -13,8 +13,7 @@ import pytest
 from nexus_client import Client
 from PIL import Image, ImageOps
 
-from tests.functional.malformed_files import chunk, encode, png
-from tests.functional.pictures import (
+from tests.functional.support.formats import (
     DILATE,
     LOSSY,
     OPAQUE,
@@ -28,6 +27,7 @@ from tests.functional.pictures import (
     photo,
     rgba,
 )
+from tests.functional.support.malformed_files import chunk, encode, png
 
 
 @pytest.mark.parametrize("name", OPAQUE)

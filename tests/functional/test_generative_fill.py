@@ -19,7 +19,7 @@ from nexus_client import Client
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, hole, tensors
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, hole, tensors
 
 STEPS = np.int32(4)
 

@@ -11,8 +11,8 @@ import tritonclient.grpc as grpc
 from nexus_client import Client, FillProgress
 from PIL import Image
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, Meter, hole
-from tests.functional.helpers import fewest_executions
+from tests.functional.support.deployment import fewest_executions
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, Meter, hole
 
 MASK = hole(*SIZE)
 

@@ -14,8 +14,8 @@ import pytest
 from nexus_client import Client, DeadlineExceeded, FillProgress
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import DAWDLE_S, NETWORKS, PHOTO, PROMPT, SIZE, Meter, Switches, hole
-from tests.functional.helpers import processes
+from tests.functional.support.deployment import processes
+from tests.functional.support.fills import DAWDLE_S, NETWORKS, PHOTO, PROMPT, SIZE, Meter, Switches, hole
 
 MASK = hole(*SIZE)
 STEPS = 50

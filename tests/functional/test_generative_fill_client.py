@@ -19,7 +19,7 @@ from nexus_client import AsyncClient, Client, DeadlineExceeded, FillProgress, Ge
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.fills import DAWDLE_S, PHOTO, PROMPT, Meter
+from tests.functional.support.fills import DAWDLE_S, PHOTO, PROMPT, Meter
 
 MANY_STEPS = 30  # far more than any test here lets a fill take
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, faulty_repository, hole
-from tests.functional.helpers import ROOT
+from tests.functional.support.deployment import ROOT
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, faulty_repository, hole
 
 # 5 s between two probes, 30 s without an answer and without work, and the start of another server.
 RECOVERY_S = 90.0

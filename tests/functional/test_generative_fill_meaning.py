@@ -11,7 +11,8 @@ from nexus_client import Client
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from tests.functional.helpers import PHOTOS, ellipse
+from tests.functional.support.deployment import PHOTOS
+from tests.functional.support.photos import ellipse
 
 Float = npt.NDArray[np.float64]
 

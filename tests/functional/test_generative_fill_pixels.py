@@ -11,8 +11,9 @@ import pytest
 from nexus_client import Client
 from PIL import Image
 
-from tests.functional.fills import PHOTO, PROMPT
-from tests.functional.helpers import PHOTOS, ellipse
+from tests.functional.support.deployment import PHOTOS
+from tests.functional.support.fills import PHOTO, PROMPT
+from tests.functional.support.photos import ellipse
 
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ import pytest
 from nexus_client import Client, FillProgress, GenerativeFill, OutOfMemory
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import COOL_DOWN_S, PHOTO, PROMPT, SIZE, TIERS, Switches, hole
+from tests.functional.support.fills import COOL_DOWN_S, PHOTO, PROMPT, SIZE, TIERS, Switches, hole
 
 MASK = hole(*SIZE)
 STEPS = 10  # of a fill whose memory runs out after the second

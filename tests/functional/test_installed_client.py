@@ -11,7 +11,7 @@ from nexus_client import Client
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS, ROOT
+from tests.functional.support.deployment import PHOTOS, ROOT
 
 
 def test_a_fresh_environment_with_the_client_alone(

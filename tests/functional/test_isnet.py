@@ -12,7 +12,8 @@ import pytest
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, rembg_alpha, subset
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, subset
+from tests.functional.support.photos import photo_array, rembg_alpha
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def isnet(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A server of remove_background with both networks, of which the export environment builds isnet."""
+def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """remove_background with u2net and an isnet that the export environment builds."""
     folder = subset(tmp_path_factory.mktemp("isnet") / "models", "remove_background", "u2net")
     (folder / "isnet").mkdir()
     shutil.copy(MODELS / "isnet/config.pbtxt", folder / "isnet")
@@ -31,17 +32,17 @@ def isnet(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     subprocess.run(
         [python, "-m", "tests.export.random_isnet", str(folder), str(published)], cwd=ROOT, check=True
     )
-    with LocalServer(folder, ROOT / "build/isnet-server.log") as server, Client(server.url) as connected:
-        yield connected
+    with LocalServer(folder, ROOT / "build/isnet-server.log") as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", ["chelsea.jpg", "wine.jpg"])
 def test_alpha_equals_rembg(
-    isnet: Client, published: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, published: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # it is not the published file's
     theirs = rembg_alpha(PHOTOS / name, "isnet-general-use", published, monkeypatch)
-    cut = isnet.remove_background(PHOTOS / name, background="transparent", model="isnet")
+    cut = client.remove_background(PHOTOS / name, background="transparent", model="isnet")
     alpha = np.asarray(cut.getchannel("A"), np.int16)
     assert theirs.std() > 10  # not a flat picture, which would hide errors
     # Truncation to 8 bits before the resize can differ by one where FP32 sums differ, and Lanczos overshoots. Rare:
@@ -52,8 +53,8 @@ def test_alpha_equals_rembg(
     assert np.array_equal(np.asarray(cut)[..., :3], photo_array(name))
 
 
-def test_u2net_serves_who_asks_for_none(isnet: Client) -> None:
-    photo = isnet.open(PHOTOS / "chelsea.jpg")
+def test_u2net_serves_who_asks_for_none(client: Client) -> None:
+    photo = client.open(PHOTOS / "chelsea.jpg")
     default, named, other = (photo.remove_background(model=model) for model in (None, "u2net", "isnet"))
     assert np.array_equal(np.asarray(default), np.asarray(named))
     assert not np.array_equal(np.asarray(default), np.asarray(other))

@@ -11,7 +11,7 @@ from nexus_ensembles import images, smart_remove
 from nexus_ensembles.local import LocalNetworks
 from PIL import Image
 
-from tests.functional.helpers import MODELS, PHOTOS
+from tests.functional.support.deployment import MODELS, PHOTOS
 
 
 def test_smart_remove_without_a_server(client: Client) -> None:

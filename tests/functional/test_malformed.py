@@ -16,9 +16,9 @@ import tritonclient.grpc as grpc
 from nexus_server.local import LocalServer
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.functional.helpers import processes
-from tests.functional.malformed_cases import FILL, GROUPS, PIPELINES, UNARY, Case, Tensors, good, text
-from tests.functional.malformed_files import jpeg_of_size
+from tests.functional.support.deployment import processes
+from tests.functional.support.malformed_cases import FILL, GROUPS, PIPELINES, UNARY, Case, Tensors, good, text
+from tests.functional.support.malformed_files import jpeg_of_size
 
 # A path, a stack, a class, a module or an address: none of them is for a caller.
 LEAKS = re.compile(

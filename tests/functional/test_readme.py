@@ -13,7 +13,7 @@ import pytest
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import ROOT
+from tests.functional.support.deployment import ROOT
 
 README = (ROOT / "README.md").read_text()
 

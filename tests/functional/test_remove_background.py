@@ -7,7 +7,8 @@ import pytest
 from nexus_client import Client, InvalidInput
 from PIL import Image
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, rembg_alpha
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT
+from tests.functional.support.photos import photo_array, rembg_alpha
 
 NAMES = ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg", "mountains.jpg", "wine.jpg"]
 

@@ -20,7 +20,8 @@ from nexus_server.local import LocalServer
 from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.functional.helpers import PHOTOS, ROOT, executions, fewest_executions, unique_photo
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, executions, fewest_executions
+from tests.functional.support.photos import unique_photo
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -213,3 +214,17 @@ def _infer(triton: grpc.InferenceServerClient, model: str, **arrays: npt.NDArray
         tensor = grpc.InferInput(name, list(batch.shape), np_to_triton_dtype(batch.dtype))
         inputs.append(tensor.set_data_from_numpy(batch))
     return triton.infer(model, inputs)
+
+
+@pytest.mark.parametrize("operation", ["segment", "smart_remove"])
+def test_where_sam2_is_not_built_the_answer_says_what_builds_it(client: Client, operation: str) -> None:
+    if any((MODELS / network / "1/model.onnx").exists() for network in ("sam2_encoder", "sam2_decoder")):
+        pytest.skip("SAM 2 is built into model_repository")
+    photo = client.open(PHOTOS / "coffee.jpg")
+    with pytest.raises(InvalidInput) as caught:
+        getattr(photo, operation)([(240, 160)], model="sam2")
+    assert str(caught.value) == (
+        "sam2 is not available on this server; ask for sam, or have its operator build it "
+        "(nexus-export build sam2 --checkpoint ...)."
+    )
+    assert getattr(photo, operation)([(240, 160)], model="sam").mask.any()

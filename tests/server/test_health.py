@@ -18,7 +18,7 @@ from nexus_server.processes import StubWatch
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException
 
-MODELS = Path(__file__).parents[3] / "model_repository"
+MODELS = Path(__file__).parents[2] / "model_repository"
 
 
 def config(text: str) -> ModelConfig:

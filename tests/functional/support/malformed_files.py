@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS
+from tests.functional.support.deployment import PHOTOS
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Where a file is cut short. Past 0.98 only the closing chunk of a PNG is missing, which decoders forgive.

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import psutil
-import pytest
 import tritonclient.grpc as grpc
 from nexus_server.local import LocalServer
-from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODELS = ROOT / "model_repository"
 PHOTOS = ROOT / "demo/photos"
 
@@ -62,19 +57,6 @@ def fewest_executions(attempt: Callable[[int], int], limit: float) -> None:
     raise AssertionError(f"{needed} executions in three attempts, where {limit:g} should do")
 
 
-def rembg_alpha(
-    path: Path, model: str, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> npt.NDArray[np.int16]:
-    """The alpha that the rembg package gives with `weights`, a file of the name that it expects, INT16 [H, W]."""
-    monkeypatch.setenv("U2NET_HOME", str(weights.parent))
-    # Its import compiles alpha matting, which nothing here uses, for most of a minute.
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    import rembg  # reads the environment when a session is made
-
-    photo = Image.open(path).convert("RGB")
-    return np.asarray(rembg.remove(photo, session=rembg.new_session(model), only_mask=True), np.int16)
-
-
 class PeakMemory:
     """Samples the deployment's resident memory while a block runs."""
 
@@ -95,23 +77,3 @@ class PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-
-
-def photo_array(name: str) -> npt.NDArray[np.uint8]:
-    """A demo photo, UINT8 [H, W, 3]."""
-    return np.asarray(Image.open(PHOTOS / name).convert("RGB"))
-
-
-def unique_photo(number: int) -> bytes:
-    """A PNG that no other test sends: the astronaut with a corner of its own, so that no cache knows it."""
-    photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
-    photo.paste((number % 256, number // 256, 255 - number % 256), (0, 0, 40, 40))
-    data = io.BytesIO()
-    photo.save(data, "PNG", compress_level=1)
-    return data.getvalue()
-
-
-def ellipse(shape: tuple[int, ...], centre: tuple[int, int], axes: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """BOOL [H, W], True inside an upright ellipse; `centre` and `axes` are x, y."""
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray(((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2 <= 1)

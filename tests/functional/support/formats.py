@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS
-from tests.functional.malformed_files import encode, png
+from tests.functional.support.deployment import PHOTOS
+from tests.functional.support.malformed_files import encode, png
 
 UInt8 = npt.NDArray[np.uint8]
 DILATE = 3

@@ -15,8 +15,8 @@ import onnxruntime as ort
 import pytest
 from nexus_ensembles.errors import says_out_of_memory
 
-from tests.unit.pb_utils import BLS, InferenceResponse, Request, module
-from tests.unit.server.onnx_bytes import sum_model
+from tests.server.support.onnx_bytes import sum_model
+from tests.support.pb_utils import BLS, InferenceResponse, Request, module
 
 Make = Callable[..., Any]
 

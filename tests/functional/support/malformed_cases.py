@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tests.functional.malformed_files import encode, encoded, files
+from tests.functional.support.malformed_files import encode, encoded, files
 
 Tensors = dict[str, npt.NDArray[Any]]
 

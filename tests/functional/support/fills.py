@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.functional.helpers import MODELS, PHOTOS
+from tests.functional.support.deployment import MODELS, PHOTOS
 
 PHOTO = PHOTOS / "coffee.jpg"
 PROMPT = "a slice of cake on a plate"
