@@ -27,7 +27,7 @@ PHOTOS = HERE / "photos"
 OUT = HERE / "out"
 MODELS = HERE.parent / "model_repository"
 LOG = HERE.parent / "build/demo-server.log"
-#: What the default networks know how to paint; see the card of the compact SDXL in MODELS.md.
+# What the default networks can paint; see the card of the compact SDXL in MODELS.md.
 PROMPTS = ("a shiny red ball", "a blue cube", "a yellow star")
 
 Result = TypeVar("Result")
@@ -108,7 +108,7 @@ def run(client: Client, timings: Timings) -> Image.Image:
     save(cut, "remove_background.png")
     alpha = np.asarray(cut.getchannel("A"))
     rows.append(
-        contact_sheet.Row("remove_background: transparent", photo, alpha, contact_sheet.on_chequers(cut))
+        contact_sheet.Row("remove_background: transparent", photo, alpha, contact_sheet.on_checkerboard(cut))
     )
 
     photo, path = load("bridge.jpg")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from nexus_client import Client, GenerativeFill, NexusError
 from nexus_server.local import LocalServer
-from nexus_server.processes import is_alive
+from nexus_server.process import is_alive
 
 from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, processes, subset
 from tests.functional.support.fills import PHOTO, PROMPT, SIZE, hole
