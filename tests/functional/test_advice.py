@@ -21,7 +21,9 @@ def test_the_advised_commands_build_what_is_missing(tmp_path: Path) -> None:
         (models / model).mkdir(parents=True)
         shutil.copy(MODELS / model / "config.pbtxt", models / model)
     (models / "resize").mkdir()
-    (models / "resize/config.pbtxt").write_text('name: "resize" backend: "python"')  # ready, so that `scan` returns
+    (models / "resize/config.pbtxt").write_text(
+        'name: "resize" backend: "python"'
+    )  # ready, so that `scan` returns
     before = repository.scan(models)
     assert sorted(before.ready) == ["resize"]
     advice = re.fullmatch(r"not built; run: (.+) \(in a checkout: (make .+)\)", before.missing["lama"])
