@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -38,8 +39,8 @@ def parts() -> dict[str, str]:
 def copy_repository(into: Path) -> Path:
     """Copy what serves, no network of it built; returns the Python of an environment that has the copy installed.
 
-    The stub's Python ignores PYTHONPATH, so the environment is a real one. It takes the other distributions from the one
-    that runs this test, whose links to the original repository are not followed there.
+    The stub's Python ignores PYTHONPATH, so this is a real environment. Third-party packages come from the one
+    that runs this test; its links to the original repository have no effect there.
     """
     artifacts = shutil.ignore_patterns(
         "model.onnx*", "model.plan*", "model.rtx*", "*.json", "merges.txt", "build"
@@ -54,7 +55,7 @@ def copy_repository(into: Path) -> Path:
     for package in ("client/nexus_client", "ensembles/nexus_ensembles", "server/nexus_server"):
         (packages / Path(package).name).symlink_to(into / package)
     (packages / "nexus_backends").symlink_to(into / "server/backends")
-    (packages / "other.pth").write_text(f"{Path(np.__file__).parents[1]}\n")
+    (packages / "third_party.pth").write_text(f"{Path(np.__file__).parents[1]}\n")
     return environment / "bin/python"
 
 
@@ -67,7 +68,8 @@ def test_the_page_adds_an_operation(tmp_path: Path) -> None:
             file.write(f"\n{text}")
     (call,) = re.findall(r"`(Client\(.*?)`", PAGE)
     code = CALL.format(call=call.replace('"localhost:8001"', "server.url"))
-    subprocess.run([str(python), "-c", code], cwd=copy, check=True)
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([str(python), "-c", code], cwd=copy, env=variables, check=True)
     assert "serving mirror at grpc" in (copy / "server.log").read_text()
     mirrored = np.asarray(Image.open(copy / "mirrored.png"))
     np.testing.assert_array_equal(mirrored, photo_array("chelsea.jpg")[:, ::-1])
