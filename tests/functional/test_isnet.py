@@ -18,7 +18,7 @@ from tests.functional.support.photos import photo_array, rembg_alpha
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network on the interface of the published file, and of its name."""
+    """A file with the published file's interface and name."""
     return tmp_path_factory.mktemp("rembg") / "isnet-general-use.onnx"
 
 
@@ -40,12 +40,12 @@ def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_alpha_equals_rembg(
     client: Client, published: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # it is not the published file's
+    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # the weights are not the published ones
     theirs = rembg_alpha(PHOTOS / name, "isnet-general-use", published, monkeypatch)
     cut = client.remove_background(PHOTOS / name, background="transparent", model="isnet")
     alpha = np.asarray(cut.getchannel("A"), np.int16)
-    assert theirs.std() > 10  # not a flat picture, which would hide errors
-    # Truncation to 8 bits before the resize can differ by one where FP32 sums differ, and Lanczos overshoots. Rare:
+    assert theirs.std() > 10  # a flat picture would hide errors
+    # Truncation to 8 bits before the resize may differ by one where FP32 sums differ, and Lanczos overshoots. Rarely:
     # 7e-6 on average was measured.
     difference = np.abs(alpha - theirs)
     assert difference.max() <= 2
@@ -53,7 +53,7 @@ def test_alpha_equals_rembg(
     assert np.array_equal(np.asarray(cut)[..., :3], photo_array(name))
 
 
-def test_u2net_serves_who_asks_for_none(client: Client) -> None:
+def test_u2net_is_the_default(client: Client) -> None:
     photo = client.open(PHOTOS / "chelsea.jpg")
     default, named, other = (photo.remove_background(model=model) for model in (None, "u2net", "isnet"))
     assert np.array_equal(np.asarray(default), np.asarray(named))

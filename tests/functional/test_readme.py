@@ -54,7 +54,7 @@ def test_shell(server: LocalServer, checkout: Path) -> None:
 
 
 def test_server_python(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the models of its one operation alone, which start faster."""
+    """With only the models of its one operation, which start faster."""
     (code,) = blocks("python", "server/README.md")
     subset(checkout / "model_repository", "u2net", "remove_background")
     monkeypatch.chdir(checkout)

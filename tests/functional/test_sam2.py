@@ -1,4 +1,4 @@
-"""segment and smart_remove with SAM 2 on a real Triton; its weights are random, and so are its masks."""
+"""segment and smart_remove with SAM 2 on a real Triton, with random weights and therefore random masks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def server(repository: Path) -> Iterator[LocalServer]:
 
 
 class Predictor:
-    """The two graphs in onnxruntime, used as the published SAM2ImagePredictor does, written independently."""
+    """The two graphs in onnxruntime, used as by the published SAM2ImagePredictor; written independently."""
 
     def __init__(self, repository: Path) -> None:
         self._encoder, self._decoder = (
@@ -64,11 +64,11 @@ class Predictor:
         labels: list[int],
         box: tuple[float, ...] | None,
     ) -> tuple[Bool, float]:
-        """Three masks for one click alone, else one; from 256 x 256 to the photo in one bilinear step."""
+        """Three masks for a single click, else one; from 256 x 256 to the photo in one bilinear step."""
         square = np.asarray(photo.resize((1024, 1024), Image.Resampling.BILINEAR))
         features = [output.name for output in self._encoder.get_outputs()]
         maps = dict(zip(features, self._encoder.run(None, {"image": square[None]})))
-        # The box's corners come first, and a point that is none last.
+        # The box's corners come first, and the padding point last.
         coordinates = [*(np.reshape(box, (2, 2)).tolist() if box else []), *points]
         tokens = np.array([*coordinates, (0, 0)], np.float64) / photo.size * 1024
         feeds: dict[str, Any] = {
@@ -120,11 +120,11 @@ def test_equals_the_published_predictor_on_the_same_graphs(
     )
     mask, score = predictor.mask(photo, prompt.points, prompt.labels, prompt.box)
     assert found.mask.shape == mask.shape == (photo.height, photo.width)
-    # the same sums in another order, and levels of the enlarged photo that are rounded another way
+    # the same sums in another order, and enlarged levels that are rounded differently
     assert found.score == pytest.approx(score, abs=1e-4)
     assert 0.01 < mask.mean() < 0.99
-    # Ours goes through the frame in which specks are dropped, so edges, of which noise is full, may move by a pixel.
-    # A level that was rounded otherwise can do more where logits are all but 0 (0.004 % of the pixels measured).
+    # The pipeline resizes in two steps and drops specks in between, so edges, of which noise is full, may move by a
+    # pixel. Rounding can move them further where logits are almost 0 (0.004 % of the pixels measured).
     pixels, around = mask.astype(np.uint8), np.ones((3, 3), np.uint8)
     surely_in, surely_out = cv2.erode(pixels, around) > 0, cv2.dilate(pixels, around) == 0
     assert ((surely_in & ~found.mask) | (surely_out & found.mask)).mean() < 0.0005
@@ -152,7 +152,7 @@ def test_each_model_answers_for_itself(client: Client, triton: grpc.InferenceSer
 def test_requests_for_both_at_once_share_the_pipeline_s_batches(
     client: Client, triton: grpc.InferenceServerClient
 ) -> None:
-    """At most three executions for eight requests, of the pipeline and of each decoder, and the masks are their own."""
+    """At most three executions of the pipeline and of each decoder for eight requests, and each gets its own mask."""
     models = ("segment", "sam_decoder", "sam2_decoder")
 
     def ask(request: tuple[bytes, str]) -> Segmentation:
@@ -171,7 +171,7 @@ def test_requests_for_both_at_once_share_the_pipeline_s_batches(
     fewest_executions(attempt, 3)
     for request, batched in answers:
         alone = ask(request)
-        # the same sums in another order, which may turn a logit of random weights that is all but 0
+        # the same sums in another order, which may change the sign of a logit that is almost 0
         assert batched.score == pytest.approx(alone.score, abs=1e-4)
         assert (batched.mask ^ alone.mask).mean() < 0.0005
 

@@ -1,4 +1,4 @@
-"""Where things lie, and how to look inside a running deployment."""
+"""Paths of the repository, and measurements of a running deployment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PHOTOS = ROOT / "demo/photos"
 
 
 def subset(folder: Path, *models: str) -> Path:
-    """Make `folder` a repository of `models` alone: every stub left out is half a second of a server's start."""
+    """Make `folder` a repository of only `models`; every stub fewer makes a server's start half a second shorter."""
     folder.mkdir(parents=True)
     for model in models:
         (folder / model).symlink_to(MODELS / model)
@@ -45,9 +45,9 @@ def resident_bytes(server: LocalServer) -> int:
 
 
 def fewest_executions(attempt: Callable[[int], int], limit: float) -> None:
-    """Raises AssertionError unless one of three attempts, `attempt(0)` to `attempt(2)`, needs at most `limit`.
+    """Raises AssertionError unless one of `attempt(0)`, `attempt(1)` and `attempt(2)` needs at most `limit` executions.
 
-    Requests share what they reach within milliseconds of one another, which a busy machine can spoil.
+    Requests share an execution only if they arrive within milliseconds of one another; a busy machine may prevent that.
     """
     needed = []
     for number in range(3):

@@ -19,7 +19,7 @@ def photo_array(name: str) -> npt.NDArray[np.uint8]:
 
 
 def unique_photo(number: int) -> bytes:
-    """A PNG that no other test sends: the astronaut with a corner of its own, so that no cache knows it."""
+    """A PNG that no other test sends, so that no cache has it: the astronaut with a corner of a unique colour."""
     photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
     photo.paste((number % 256, number // 256, 255 - number % 256), (0, 0, 40, 40))
     data = io.BytesIO()
@@ -36,9 +36,9 @@ def ellipse(shape: tuple[int, ...], centre: tuple[int, int], axes: tuple[int, in
 def rembg_alpha(
     path: Path, model: str, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> npt.NDArray[np.int16]:
-    """The alpha that the rembg package gives with `weights`, a file of the name that it expects, INT16 [H, W]."""
+    """The alpha, INT16 [H, W], by the rembg package with `weights`, whose file name must be the one that it expects."""
     monkeypatch.setenv("U2NET_HOME", str(weights.parent))
-    # Its import compiles alpha matting, which nothing here uses, for most of a minute.
+    # Otherwise its import compiles alpha matting, unused here, for most of a minute.
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     import rembg  # reads the environment when a session is made
 
