@@ -66,10 +66,10 @@ def run(client: Client, timings: Timings) -> Image.Image:
     rows = []
 
     photo, path = load("coffee.jpg")
-    handle = client.open(path)
+    opened = client.open(path)
     clicks = [(240, 160), (150, 330)]
-    timings.call("segment, first click", photo.size, lambda: handle.segment(points=clicks[:1]))
-    found = timings.call("segment, second click", photo.size, lambda: handle.segment(points=clicks))
+    timings.call("segment, first click", photo.size, lambda: client.segment(opened, clicks[:1]))
+    found = timings.call("segment, second click", photo.size, lambda: client.segment(opened, clicks))
     cutout = Image.composite(photo, Image.new("RGB", photo.size, "white"), Image.fromarray(found.mask))
     save(Image.fromarray(found.mask), "segment_mask.png")
     rows.append(contact_sheet.Row("segment: two clicks", mark(photo, clicks), found.mask, cutout))

@@ -8,12 +8,12 @@ Usage:
         client.remove_background("portrait.jpg", background="transparent").save("cutout.png")
 """
 
+from ._arguments import Box, Labels, Points
 from ._async_client import AsyncClient
-from ._async_photo import AsyncPhoto
 from ._client import Client
-from ._images import ImageInput, MaskInput
-from ._photo import Photo
-from ._requests import PIPELINES, Box, Labels, Points
+from ._deprecated import AsyncPhoto, Photo
+from ._images import EncodedImage, ImageInput, MaskInput
+from ._operations import PIPELINES, FillSettings
 from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval, Status
 from ._retry import RetryPolicy
 from ._tensors import Tensors
@@ -41,7 +41,9 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "EncodedImage",
     "FillProgress",
+    "FillSettings",
     "GenerativeFill",
     "ImageInput",
     "InputNotFound",

@@ -13,38 +13,32 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from ._requests import PIPELINES, Request
+from ._operations import PIPELINES, Request
 from ._results import Status
 from ._retry import RetryPolicy
 from ._runtime import Runtime
 from ._tensors import Tensors
 from ._transport import AsyncTransport
-from .exceptions import (
-    DeadlineExceeded,
-    InvalidInput,
-    NotDeployed,
-    OutOfMemory,
-    ServerError,
-    Unavailable,
-)
+from .exceptions import DeadlineExceeded, InvalidInput, NotDeployed, OutOfMemory, ServerError, Unavailable
 
 T = TypeVar("T")
 A = TypeVar("A")
 
 Answers = AsyncGenerator[Tensors, None]
-Send = Callable[[str, Tensors, float], Awaitable[A]]
-"""Makes one try: model, inputs, seconds -> what it brings."""
 
+# Sends a request once: model, inputs, timeout in seconds -> answer.
+Attempt = Callable[[str, Tensors, float], Awaitable[A]]
+
+# Seconds.
 DEFAULT_TIMEOUT = 60.0
-"""Seconds."""
 
+# Seconds. A fill is tens of network calls that share the device with other fills: minutes on a busy server.
 DEFAULT_FILL_TIMEOUT = 300.0
-"""Seconds. A fill is tens of network calls that share the device with other fills: on a busy server minutes."""
 
 DEFAULT_RETRIES = RetryPolicy()
 
+# Seconds; no server could answer another try in less.
 SHORTEST_TRY = 0.05
-"""Seconds; with less left of the budget another try could not be answered."""
 
 CUT_SHORT = "the server ended the stream before its result"
 
@@ -52,7 +46,7 @@ logger = logging.getLogger("nexus_client")
 
 
 class Caller:
-    """What a client holds: a transport, a clock, and how patient to be."""
+    """Makes the calls of a client: holds its transport, its clock, its time-out and its retry policy."""
 
     def __init__(
         self,
@@ -71,30 +65,30 @@ class Caller:
         self._draw = draw
 
     async def call(
-        self, build: Callable[[], Request[T]], timeout: float | None, usual: float = DEFAULT_TIMEOUT
+        self, build: Callable[[], Request[T]], timeout: float | None, default: float = DEFAULT_TIMEOUT
     ) -> T:
-        """Return the result of the request that `build` makes; raises any `NexusError`.
+        """Return the result of the request that `build` makes. Raises any `NexusError`.
 
-        `usual`: the budget in seconds where neither the call nor the client has one.
+        `default`: the budget in seconds if neither the call nor the client has one.
         """
-        call = self._begin(timeout, usual)
+        call = self._begin(timeout, default)
         request = await self._runtime.compute(build)
-        send = self._single if request.streams else self.transport.infer
-        outputs = await self._send(request, send, call)
+        attempt = self._last_answer if request.streams else self.transport.infer
+        outputs = await self._send(request, attempt, call)
         return await self._runtime.compute(lambda: request.read(outputs))
 
     async def stream(
-        self, build: Callable[[], Request[T]], timeout: float | None, usual: float
+        self, build: Callable[[], Request[T]], timeout: float | None, default: float
     ) -> AsyncGenerator[T, None]:
         """Yield every answer to the request that `build` makes; closing this cancels it on the server."""
-        call = self._begin(timeout, usual)
+        call = self._begin(timeout, default)
         request = await self._runtime.compute(build)
-        outputs, answers = await self._send(request, self._open, call)
+        outputs, answers = await self._send(request, self._first_answer, call)
         async with aclosing(answers):
             while True:
                 yield await self._runtime.compute(lambda: request.read(outputs))  # noqa: B023 - used at once
                 try:
-                    following = await self._judged(request.model, _next(answers), call)
+                    following = await self._disambiguate(request.model, _next(answers), call)
                 except DeadlineExceeded:
                     message = f"{request.model!r} did not finish within {call.budget:.3g} s"
                     raise DeadlineExceeded(message, timeout=call.budget) from None
@@ -108,17 +102,30 @@ class Caller:
                     raise self._outage(CUT_SHORT, call)
                 outputs = following
 
-    async def _send(self, request: Request[T], send: Send[A], call: _Call) -> A:
-        """Return what the first try brings that meets an available server."""
+    async def status(self, timeout: float | None) -> Status:
+        """Ask once, without retries; a server that does not answer is not live."""
+        call = self._begin(timeout, DEFAULT_TIMEOUT)
+        try:
+            live = await self.transport.live(call.left())
+            ready = await self.transport.ready(call.left())
+            version = await self.transport.version(call.left())
+            pipelines = {name: await self.transport.model_ready(name, call.left()) for name in PIPELINES}
+        except (Unavailable, DeadlineExceeded):
+            return Status(live=False, ready=False, version=None, pipelines=dict.fromkeys(PIPELINES, False))
+        return Status(live, ready, version, pipelines)
+
+    async def _send(self, request: Request[T], attempt: Attempt[A], call: _Call) -> A:
+        """Send the request until a server takes it or the budget ends; return that try's answer."""
         waits = self._retries.waits(self._draw) if self._retries else iter(())
         reason = ""
         while True:
             call.tries += 1
             allowed = call.left()
             try:
-                return await self._judged(request.model, send(request.model, request.inputs, allowed), call)
+                answer = attempt(request.model, request.inputs, allowed)
+                return await self._disambiguate(request.model, answer, call)
             except DeadlineExceeded:
-                # A last try cut short by an outage says nothing of the server's speed: report the outage.
+                # If an outage left little time for the last try, the server may not be slow: report the outage.
                 if not reason or allowed > call.budget / 2:
                     raise DeadlineExceeded(
                         f"no answer to {request.model!r} within {call.budget:.3g} s", timeout=call.budget
@@ -134,28 +141,31 @@ class Caller:
             logger.info("%s: %s; trying for %.0f s more", self._address, reason, left)
             await self._runtime.sleep(min(wait, left / 2))
 
-    async def _single(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
-        """The one answer of a streaming model that is asked for no progress."""
+    async def _last_answer(self, model: str, inputs: Tensors, timeout: float) -> Tensors:
+        """Return the one answer of a streaming model that is asked for no progress."""
         async with aclosing(self.transport.stream(model, inputs, timeout)) as answers:
             received = [outputs async for outputs in answers]
         if not received:
             raise Unavailable(CUT_SHORT)
         return received[-1]
 
-    async def _open(self, model: str, inputs: Tensors, timeout: float) -> tuple[Tensors, Answers]:
-        """The first answer of a stream, which tells that the server has taken the request, and the others."""
+    async def _first_answer(self, model: str, inputs: Tensors, timeout: float) -> tuple[Tensors, Answers]:
+        """Return the first answer of a stream, by which the server has accepted the request, and the others."""
         answers = self.transport.stream(model, inputs, timeout)
         first = await _next(answers)
         if first is None:
             raise Unavailable(CUT_SHORT)
         return first, answers
 
-    async def _judged(self, model: str, answer: Awaitable[A], call: _Call) -> A:
+    async def _disambiguate(self, model: str, answer: Awaitable[A], call: _Call) -> A:
+        """Return the answer; raise `Unavailable` for an error that only means that the server starts or stops.
+
+        Meanwhile a server also reports NOT_FOUND for models it does serve, and INTERNAL when a pipeline no longer
+        reaches its networks.
+        """
         try:
             return await answer
         except (NotDeployed, ServerError) as error:
-            # A server that is starting or stopping also says NOT_FOUND of models it does serve, and INTERNAL
-            # when a pipeline could not reach its networks any more.
             if await self.transport.ready(call.left()):
                 if isinstance(error, ServerError):
                     raise
@@ -165,20 +175,8 @@ class Caller:
                     ) from None
             raise Unavailable("the server is starting or stopping") from None
 
-    async def status(self, timeout: float | None) -> Status:
-        """Ask once, without retries; a server that does not answer is not live."""
-        call = self._begin(timeout, DEFAULT_TIMEOUT)
-        try:
-            live = await self.transport.live(call.left())
-            ready = await self.transport.ready(call.left())
-            version = await self.transport.version(call.left())
-            pipelines = {name: await self.transport.model_ready(name, call.left()) for name in PIPELINES}
-        except (Unavailable, DeadlineExceeded):
-            return Status(live=False, ready=False, version=None, pipelines=dict.fromkeys(PIPELINES, False))
-        return Status(live, ready, version, pipelines)
-
-    def _begin(self, timeout: float | None, usual: float) -> _Call:
-        budget = self._timeout or usual if timeout is None else _checked(timeout)
+    def _begin(self, timeout: float | None, default: float) -> _Call:
+        budget = self._timeout or default if timeout is None else _checked(timeout)
         return _Call(self._runtime, budget)
 
     def _outage(self, reason: str, call: _Call) -> Unavailable:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
-from . import _generative_fill, _requests
-from ._caller import DEFAULT_FILL_TIMEOUT, DEFAULT_RETRIES, Caller
+from . import _operations
+from ._arguments import Box, Labels, Points
+from ._blocking import TransportAdapter, drain, finish
+from ._caller import DEFAULT_FILL_TIMEOUT, DEFAULT_RETRIES, DEFAULT_TIMEOUT, Caller
+from ._deprecated import Photo
 from ._grpc import GrpcTransport
 from ._images import ImageInput, MaskInput, encode_image
-from ._photo import Photo
-from ._requests import Box, Labels, Points
+from ._operations import FillSettings, Request, takes_fill_settings
 from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval, Status
 from ._retry import RetryPolicy
-from ._runtime import Blocking, BlockingRuntime, drain, finish
+from ._runtime import BlockingRuntime
 from ._transport import Transport
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing has it from Python 3.11 on
 
 T = TypeVar("T")
 
@@ -31,18 +35,17 @@ class Client:
             removal = client.smart_remove("street.jpg", points=[(412, 260)])
             removal.image.save("empty-street.png")
 
-    `url`: HOST:PORT of the server's gRPC port. `timeout`: the budget of a call in seconds, its retries
-    included; each method takes its own. Where neither is given it is 60 s, for a generative fill 300 s.
-    `retries`: how to wait between tries while the server is unavailable;
-    None tries once. `transport`: what carries the calls, gRPC unless given (a test passes its own).
+    `url`: HOST:PORT of the server's gRPC port. `timeout`: the budget of a call in seconds, its retries included,
+    unless the method is given its own; by default 60 s, and 300 s for a generative fill. `retries`: how to wait
+    between tries while the server is unavailable; None tries once. `transport`: carries the calls, by default over
+    gRPC (a test passes its own).
 
-    Images are paths, encoded bytes (PNG, JPEG, WebP), uint8 arrays [H, W], [H, W, 3] or [H, W, 4], or PIL
-    images. Paths and bytes are sent as they are, and the server turns them upright by their EXIF orientation;
-    arrays and PIL images are sent losslessly, as their pixels stand. Masks are the same, white inside, or
-    bool arrays, True inside. Coordinates are pixels of the upright image, from its top left corner.
+    Images are paths, encoded bytes (PNG, JPEG, WebP), uint8 arrays [H, W], [H, W, 3] or [H, W, 4], PIL images, or
+    what `open` returned. Paths and bytes are sent as they are, and the server turns them upright by their EXIF
+    orientation; arrays and PIL images are sent losslessly, as their pixels stand. Masks are the same, white inside,
+    or bool arrays, True inside. Coordinates are pixels of the upright image, from its top left corner.
 
-    Every method raises `NexusError` and nothing else; see `nexus_client.exceptions`. A client may be shared
-    by threads.
+    Every method raises `NexusError` and nothing else; see `nexus_client.exceptions`. Threads may share a client.
     """
 
     def __init__(
@@ -53,8 +56,8 @@ class Client:
         retries: RetryPolicy | None = DEFAULT_RETRIES,
         transport: Transport | None = None,
     ) -> None:
-        wire = Blocking(transport or GrpcTransport(url))
-        self._caller = Caller(url, wire, BlockingRuntime(), timeout, retries)
+        adapter = TransportAdapter(transport or GrpcTransport(url))
+        self._caller = Caller(url, adapter, BlockingRuntime(), timeout, retries)
 
     def segment(
         self,
@@ -71,25 +74,24 @@ class Client:
 
         Usage: `client.segment("cat.jpg", points=[(120, 80)]).mask`
 
-        `points`: clicks (x, y). `labels`: one per point, 1 inside the object and 0 outside it; all 1 unless
-        given. `box`: x0, y0, x1, y1 around the object. `min_area`: drop specks and holes of fewer pixels than
-        this (of the image scaled to 1024 on its long side); 0 keeps everything; the server's own figure
-        unless given. `model`: "sam" or, on a server that has it, "sam2"; the server's
-        default, "sam", unless given.
+        `points`: clicks (x, y). `labels`: one per point, 1 inside the object and 0 outside it; by default all 1.
+        `box`: x0, y0, x1, y1 around the object. `min_area`: drop specks and holes of fewer pixels than this (of the
+        image scaled to 1024 on its long side); 0 keeps everything; None is the server's default. `model`: "sam", the
+        server's default, or "sam2" on a server that has it.
         """
-        return self._run(lambda: _requests.segment(image, points, labels, box, min_area, model), timeout)
+        return self._run(lambda: _operations.segment(image, points, labels, box, min_area, model), timeout)
 
     def cleanup(
         self, image: ImageInput, mask: MaskInput, *, dilate: int = 3, timeout: float | None = None
     ) -> Image.Image:
-        """Fill the mask from its surroundings; return the image, RGBA where it is not opaque, else RGB.
+        """Fill the mask from its surroundings; return the image, RGBA if it is not opaque, else RGB.
 
         Usage: `client.cleanup("wall.jpg", "graffiti-mask.png").save("clean.png")`
 
-        `mask`: of the image's size. `dilate`: the mask is first grown by an elliptical kernel of this many
-        pixels; 0 leaves it. Pixels outside the grown mask come back as they were.
+        `mask`: of the image's size. `dilate`: first grow the mask by an elliptical kernel of this many pixels; 0
+        leaves it as it is. Pixels outside the grown mask do not change.
         """
-        return self._run(lambda: _requests.cleanup(image, mask, dilate), timeout)
+        return self._run(lambda: _operations.cleanup(image, mask, dilate), timeout)
 
     def smart_remove(
         self,
@@ -107,11 +109,11 @@ class Client:
 
         Usage: `client.smart_remove("beach.jpg", box=(40, 60, 210, 400)).image`
 
-        `rough_mask`: painted over the object, in place of clicks or a box. `model`: "sam" or "sam2", what finds the
-        object. The rest as in `segment` and `cleanup`.
+        `rough_mask`: painted over the object, in place of clicks or a box. `model`: "sam" or "sam2", which finds the
+        object. The others as in `segment` and `cleanup`.
         """
         return self._run(
-            lambda: _requests.smart_remove(image, points, labels, box, rough_mask, dilate, model), timeout
+            lambda: _operations.smart_remove(image, points, labels, box, rough_mask, dilate, model), timeout
         )
 
     def remove_background(
@@ -126,70 +128,49 @@ class Client:
 
         Usage: `client.remove_background("portrait.jpg", background="transparent")`
 
-        `background`: "transparent", a CSS colour name, or #rrggbb. `model`: "u2net" or, for finer outlines on a
-        server that has it, "isnet"; the server's default, "u2net", unless given.
+        `background`: "transparent", a CSS colour name, or #rrggbb. `model`: "u2net", the server's default, or "isnet"
+        for finer outlines on a server that has it.
         """
-        return self._run(lambda: _requests.remove_background(image, background, model), timeout)
+        return self._run(lambda: _operations.remove_background(image, background, model), timeout)
 
+    @takes_fill_settings
     def generative_fill(
         self,
         image: ImageInput,
         mask: MaskInput,
         prompt: str,
         *,
-        negative_prompt: str | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        strength: float | None = None,
-        seed: int | None = None,
-        scheduler: str | None = None,
         timeout: float | None = None,
+        **settings: Unpack[FillSettings],
     ) -> GenerativeFill:
-        """Paint the mask anew from a prompt.
+        """Repaint the mask from a prompt.
 
         Usage: `client.generative_fill("lawn.jpg", "mask.png", "a wooden bench").image`
 
-        `mask`: of the image's size; pixels outside it come back as they were. `negative_prompt`: what to keep
-        out. `steps`: of denoising. `guidance_scale`: how closely to follow the prompt; 1 is not at all guided and
-        costs half. `strength`: how much of the old content to give up, above 0 up to 1; only that share of the
-        steps is taken. `seed`: the same seed and settings give the same picture. `scheduler`: "euler",
-        "euler_karras", "euler_ancestral", "euler_ancestral_karras", "dpmpp_2m", "dpmpp_2m_karras", "ddim" or "lcm".
-        What is None follows the server's default. A server that goes away in the midst of a fill is waited for, and
-        the fill painted again from its first step, within `timeout`. Raises `OutOfMemory` when no tier of the server
-        has device memory for the call.
+        `mask`: of the image's size; pixels outside it do not change. `negative_prompt`: things to avoid. `steps`: of
+        denoising. `guidance_scale`: how closely to follow the prompt; 1 turns guidance off and costs half.
+        `strength`: how much of the old content to give up, above 0 up to 1; only that share of the steps is taken.
+        `seed`: the same seed and settings give the same picture. `scheduler`: "euler", "euler_karras",
+        "euler_ancestral", "euler_ancestral_karras", "dpmpp_2m", "dpmpp_2m_karras", "ddim" or "lcm". A setting that is
+        absent or None follows the server's default.
+
+        If the server goes away during the fill, the call waits for it and starts the fill again from its first step,
+        within `timeout`. Raises `OutOfMemory` if no tier of the server has device memory for the call.
         """
-        return finish(
-            self._caller.call(
-                lambda: _generative_fill.fill(
-                    image,
-                    mask,
-                    prompt,
-                    negative_prompt=negative_prompt,
-                    steps=steps,
-                    guidance_scale=guidance_scale,
-                    strength=strength,
-                    seed=seed,
-                    scheduler=scheduler,
-                ),
-                timeout,
-                DEFAULT_FILL_TIMEOUT,
-            )
+        return self._run(
+            lambda: _operations.fill(image, mask, prompt, settings), timeout, DEFAULT_FILL_TIMEOUT
         )
 
+    @takes_fill_settings
     def generative_fill_stream(
         self,
         image: ImageInput,
         mask: MaskInput,
         prompt: str,
         *,
-        negative_prompt: str | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        strength: float | None = None,
-        seed: int | None = None,
-        scheduler: str | None = None,
         preview_every: int = 0,
         timeout: float | None = None,
+        **settings: Unpack[FillSettings],
     ) -> Generator[FillProgress | GenerativeFill, None, None]:
         """As `generative_fill`, but yield a `FillProgress` after each step, and last the `GenerativeFill`.
 
@@ -199,39 +180,27 @@ class Client:
                 if isinstance(event, GenerativeFill):
                     event.image.save("bench.png")
 
-        `preview_every`: a preview comes with every so many steps; 0 means none. Leaving the loop early, by break,
-        `close()` or an exception, cancels the fill on the server. Nothing is sent before the first iteration, and
-        nothing is retried after the first step: a stream that breaks off later raises `Unavailable`.
+        `preview_every`: steps from one preview to the next; 0 for none. Leaving the loop early, by break, `close()`
+        or an exception, cancels the fill on the server. Nothing is sent before the first iteration, and nothing is
+        retried after the first step: a stream that breaks off later raises `Unavailable`.
         """
         return drain(
             self._caller.stream(
-                lambda: _generative_fill.fill_stream(
-                    image,
-                    mask,
-                    prompt,
-                    preview_every,
-                    negative_prompt=negative_prompt,
-                    steps=steps,
-                    guidance_scale=guidance_scale,
-                    strength=strength,
-                    seed=seed,
-                    scheduler=scheduler,
-                ),
+                lambda: _operations.fill_stream(image, mask, prompt, preview_every, settings),
                 timeout,
                 DEFAULT_FILL_TIMEOUT,
             )
         )
 
     def open(self, image: ImageInput) -> Photo:
-        """Read or encode an image once, for several calls on it. Makes no call itself.
+        """Read or encode an image once, for several calls on it; see `EncodedImage`. Sends nothing.
 
-        Usage: `photo = client.open("cat.jpg")`
+        Usage: `photo = client.open("cat.jpg")`, then `client.segment(photo, points=[(120, 80)])`
         """
         return Photo(self, encode_image(image))
 
     def status(self, *, timeout: float | None = None) -> Status:
-        """Ask what the server is ready for. Does not retry, and returns rather than raises when nothing
-        answers.
+        """Ask the server what it is ready for. Does not retry, and returns rather than raises if nothing answers.
 
         Usage: `client.status(timeout=2).ready`
         """
@@ -244,10 +213,12 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, build: Callable[[], _requests.Request[T]], timeout: float | None) -> T:
-        return finish(self._caller.call(build, timeout))
+    def _run(
+        self, build: Callable[[], Request[T]], timeout: float | None, default: float = DEFAULT_TIMEOUT
+    ) -> T:
+        # A function rather than a request: building one reads files and writes PNG, which the caller does
+        # within the call's budget.
+        return finish(self._caller.call(build, timeout, default))

@@ -1,7 +1,6 @@
-"""The two transports over gRPC, blocking and asyncio. One try each; retries are the caller's.
+"""The two transports over gRPC, blocking and asyncio. Each call is one try; `Caller` retries.
 
-They call Triton through the stub that tritonclient generates rather than through its InferenceServerClient, which
-allows one stream at a time.
+They use tritonclient's generated stub rather than its InferenceServerClient, which allows one stream at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .exceptions import Cancelled
 
 
 class _Closable:
-    """Turns what gRPC raises during and after a close into `Cancelled`, and its other errors into ours."""
+    """Maps gRPC's errors to a `NexusError`; those during and after a close to `Cancelled`."""
 
     closed = False
 
@@ -35,8 +34,8 @@ class _Closable:
         except grpc.RpcError as error:
             raise translate(error, timeout) from None
         except (ValueError, asyncio.CancelledError):
-            # gRPC's ways to say "closed": ValueError (blocking) and CancelledError (asyncio). An open client
-            # lets a task's own cancellation pass.
+            # gRPC raises ValueError (blocking) or CancelledError (asyncio) on a closed channel. While the client is
+            # open, a task's own cancellation passes.
             if self.closed:
                 raise Cancelled("the client was closed during the call") from None
             raise
@@ -63,7 +62,7 @@ class GrpcTransport(_Closable):
                 for response in call:
                     yield from_stream(response)
             finally:
-                call.cancel()  # of no effect on a call that has ended
+                call.cancel()  # has no effect on a call that has ended
 
     def live(self, timeout: float) -> bool:
         """Whether the server answers."""
@@ -102,8 +101,7 @@ class AsyncGrpcTransport(_Closable):
 
     @property
     def _triton(self) -> Any:
-        # Made inside the running loop: an aio channel made outside one binds to whatever loop the policy
-        # hands out.
+        # Created inside the running loop: an aio channel created outside binds to the loop of the policy.
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self._url, CHANNEL_OPTIONS)
             self._stub = GRPCInferenceServiceStub(self._channel)
@@ -123,14 +121,13 @@ class AsyncGrpcTransport(_Closable):
                 async for response in call:
                     yield from_stream(response)
             finally:
-                call.cancel()  # of no effect on a call that has ended
+                call.cancel()  # has no effect on a call that has ended
 
     async def live(self, timeout: float) -> bool:
         """Whether the server answers."""
         with self._translating(timeout):
-            return bool(
-                (await self._triton.ServerLive(service_pb2.ServerLiveRequest(), timeout=timeout)).live
-            )
+            request = service_pb2.ServerLiveRequest()
+            return bool((await self._triton.ServerLive(request, timeout=timeout)).live)
 
     async def ready(self, timeout: float) -> bool:
         """Whether the server takes requests."""

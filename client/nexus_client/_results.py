@@ -1,4 +1,4 @@
-"""What the operations return."""
+"""The results of the operations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Segmentation:
     Usage: `cutout[~segmentation.mask] = 0`
 
     `mask`: bool [H, W], the size of the (upright) image, True inside the object.
-    `score`: the network's own estimate of the mask's intersection over union, about 0 to 1.
+    `score`: the network's estimate of the mask's intersection over union, about 0 to 1.
     """
 
     mask: npt.NDArray[np.bool_]
@@ -26,12 +26,12 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False)
 class SmartRemoval:
-    """An image without the object, and what was taken for the object.
+    """An image without the object, and the object's mask.
 
     Usage: `removal.image.save("clean.png")`
 
-    `image`: the size of the input, RGBA where that is not opaque, else RGB. `mask`: bool [H, W], True where the
-    object was. `score`: as in `Segmentation`.
+    `image`: the size of the input, RGBA if that is not opaque, else RGB. `mask`: bool [H, W], True where the object
+    was. `score`: as in `Segmentation`.
     """
 
     image: Image.Image
@@ -41,13 +41,13 @@ class SmartRemoval:
 
 @dataclass(frozen=True, eq=False)
 class FillProgress:
-    """How far a generative fill is.
+    """The progress of a generative fill.
 
     Usage: `print(f"{progress.step}/{progress.total}")`
 
-    `step`: the steps done, from 1 to `total`, which is the share of the steps asked for that `strength` leaves. A
-    server that runs out of memory on the way begins again with its second tier, at step 1. `preview`: a small RGB
-    picture of the photo as it stands, its masked region rough, at the steps that were asked for, else None.
+    `step`: the steps done, from 1 to `total`, which is the requested steps times `strength`. A server that runs out of
+    memory on the way starts again with its second tier, at step 1. `preview`: a small RGB picture of the unfinished
+    photo, its masked region rough, at the steps that were asked for, else None.
     """
 
     step: int
@@ -57,14 +57,14 @@ class FillProgress:
 
 @dataclass(frozen=True, eq=False)
 class GenerativeFill:
-    """An image whose masked region is painted anew.
+    """An image with its masked region repainted.
 
     Usage: `fill.image.save("garden.png")`
 
-    `image`: the size of the input, RGBA where that is not opaque, else RGB. `seed`: what repeats the same picture.
-    `model`: the tier that painted it, "sdxl" or, where that had no memory left, "sd15". `timings`: seconds on the
-    server by phase: text, vae_encode, denoise, vae_decode, total. `notices`: sentences about what the caller may
-    not expect, such as a prompt cut at the tokeniser's limit.
+    `image`: the size of the input, RGBA if that is not opaque, else RGB. `seed`: repeats the same picture. `model`: the
+    tier that painted it, "sdxl" or, if that had no memory left, "sd15". `timings`: seconds on the server by phase:
+    text, vae_encode, denoise, vae_decode, total. `notices`: sentences about surprises, such as a prompt cut at the
+    tokeniser's limit.
     """
 
     image: Image.Image
@@ -76,12 +76,12 @@ class GenerativeFill:
 
 @dataclass(frozen=True)
 class Status:
-    """What a server says of itself at this moment.
+    """The state of a server at this moment.
 
     Usage: `if client.status().ready: ...`
 
-    `live`: it answers. `ready`: it takes requests. `version`: of Triton, None when nothing answers.
-    `pipelines`: operation -> ready, for every operation this client knows.
+    `live`: it answers. `ready`: it takes requests. `version`: of Triton, None if nothing answers. `pipelines`: whether
+    each operation of this client is ready.
     """
 
     live: bool

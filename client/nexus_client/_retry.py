@@ -1,7 +1,6 @@
 """How long to wait between tries: exponential backoff with full jitter.
 
-Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Knows nothing of requests
-or clocks.
+Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Knows nothing of requests or clocks.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from .exceptions import InvalidInput
 class RetryPolicy:
     """The waits between the tries of one call, in seconds.
 
-    Usage: `Client(retries=RetryPolicy(initial=0.5, maximum=5.0))`, or `Client(retries=None)` for a single
-    try.
+    Usage: `Client(retries=RetryPolicy(initial=0.5, maximum=5.0))`, or `Client(retries=None)` for a single try.
 
-    The n-th wait is drawn uniformly from [0, min(maximum, initial * multiplier ** n)], so that clients which
-    lost a server together do not come back together. There is no count of tries: the call's `timeout` is the
-    budget.
+    The n-th wait is drawn uniformly from [0, min(maximum, initial * multiplier ** n)], so that clients which lost a
+    server together do not come back together. The number of tries is not limited: the call's `timeout` is the budget.
     """
 
     initial: float = 0.1
@@ -33,7 +30,7 @@ class RetryPolicy:
             raise InvalidInput("a RetryPolicy needs 0 < initial <= maximum and multiplier >= 1")
 
     def waits(self, random: Callable[[], float]) -> Iterator[float]:
-        """Yield wait after wait without end; `random` draws from [0, 1)."""
+        """Yield one wait after another, without end; `random` draws from [0, 1)."""
         ceiling = self.initial
         while True:
             yield random() * ceiling

@@ -1,4 +1,4 @@
-"""Named arrays: how single values become tensors and are read from them. Knows nothing of single operations.
+"""Named arrays: makes single values into tensors and reads them back. Knows nothing of single operations.
 
 Every tensor has a leading batch axis of 1.
 """
@@ -15,8 +15,8 @@ from .exceptions import ServerError
 
 INT32_MAX = 2**31 - 1
 
+# Name -> array; BYTES tensors are object arrays of bytes.
 Tensors = Mapping[str, npt.NDArray[Any]]
-"""Name -> array; BYTES tensors are object arrays of bytes."""
 
 
 def blob(content: bytes) -> npt.NDArray[np.object_]:
@@ -25,7 +25,7 @@ def blob(content: bytes) -> npt.NDArray[np.object_]:
 
 
 def text(content: str) -> npt.NDArray[np.object_]:
-    """Return a string as a BYTES tensor [1, 1] of UTF-8; what no UTF-8 can hold becomes "?"."""
+    """Return a string as a BYTES tensor [1, 1] of UTF-8; a lone surrogate becomes "?"."""
     return blob(content.encode(errors="replace"))
 
 
@@ -35,7 +35,7 @@ def int32(value: int) -> npt.NDArray[np.int32]:
 
 
 def only(outputs: Tensors, name: str) -> Any:
-    """Return the one value of an output; raise `ServerError` where it is missing or holds several."""
+    """Return the one value of an output. Raises `ServerError` if it is missing or holds several."""
     if name not in outputs or outputs[name].size != 1:
         raise ServerError(
             f"the server's answer has no single {name!r}: is it a Nexus Canvas of this version?"
@@ -44,5 +44,5 @@ def only(outputs: Tensors, name: str) -> Any:
 
 
 def only_bytes(outputs: Tensors, name: str) -> bytes:
-    """Return the bytes of an output; raises as `only`."""
+    """Return the bytes of an output. Raises as `only`."""
     return bytes(only(outputs, name))

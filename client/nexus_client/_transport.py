@@ -1,8 +1,7 @@
-"""The seam between the client and the wire: what a transport must do. Knows nothing of operations or of gRPC.
+"""The interface between the client and the wire. Knows nothing of operations or of gRPC.
 
-A transport raises the exceptions of this package and no others. It makes one try per call and never retries.
-NOT_FOUND is raised as `NotDeployed` and every passing fault as `Unavailable`; the caller above it decides
-what they mean. Timeouts are in seconds.
+A transport raises the exceptions of this package and no others. It makes one try per call and never retries. It raises
+`NotDeployed` for NOT_FOUND and `Unavailable` for every passing fault; `Caller` interprets them. Timeouts: seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both gRPC transports share: channel options, tensors on the wire, status codes as our exceptions."""
+"""Shared by both gRPC transports: channel options, tensors on the wire, exceptions for status codes."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .exceptions import (
 CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", INT32_MAX),
     ("grpc.max_receive_message_length", INT32_MAX),
-    # gRPC's own defaults wait up to two minutes between attempts to connect; a restarted server is found
+    # gRPC's own defaults wait up to two minutes between attempts to connect; with these a restarted server is found
     # within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Despite its name this is how long one attempt may take.
+    # Despite its name, the time limit of one attempt.
     ("grpc.min_reconnect_backoff_ms", 2000),
 ]
 
+# Asks Triton to end a stream with the error's own status code; else it sends the bare sentence in an answer.
 STREAM_METADATA = (("triton_grpc_error", "true"),)
-"""Asks Triton to end a stream with the error's own status code; else it sends the bare sentence in an answer."""
 
+# The server's message begins so if UNAVAILABLE means that the device has no memory left.
 OUT_OF_MEMORY = "out of memory"
-"""How the sentence of an UNAVAILABLE begins when the device's memory is out."""
 
 
 def check_address(url: str) -> str:
-    """Return `url` if it names a gRPC port; raise `InvalidInput` if it is a web address or lacks the port."""
+    """Return `url`. Raises `InvalidInput` if it is a web address or lacks the port."""
     if ":" not in url or url.startswith(("http:", "https:")):
         raise InvalidInput(
             f"the server's address is HOST:PORT of its gRPC port, such as localhost:8001, not {url!r}"
@@ -51,7 +51,7 @@ def to_wire(model: str, inputs: Tensors) -> service_pb2.ModelInferRequest:
     request = service_pb2.ModelInferRequest(model_name=model)
     for name, array in inputs.items():
         request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-        # One content for each tensor, the empty ones too, or the server would read them in the wrong places.
+        # One content for each tensor, the empty ones too, or the server would match contents to the wrong tensors.
         is_bytes = array.dtype == np.object_ and array.size
         request.raw_input_contents.append(
             serialize_byte_tensor(array).item() if is_bytes else array.tobytes()
@@ -66,10 +66,10 @@ def from_wire(response: service_pb2.ModelInferResponse) -> Tensors:
 
 
 def from_stream(response: service_pb2.ModelStreamInferResponse) -> Tensors:
-    """Return every output of one answer of a stream; raise what Triton says in an answer's place.
+    """Return every output of one answer of a stream. Raises the error that Triton may send in an answer's place.
 
-    Despite `STREAM_METADATA` a request that Triton itself refuses, before the model sees it, ends so: without a
-    code (seen with 2.51).
+    Despite `STREAM_METADATA` Triton sends its own refusals, made before the model sees the request, without a code
+    (seen with 2.51).
     """
     message = response.error_message
     if message.startswith("Request for unknown model"):
@@ -80,7 +80,7 @@ def from_stream(response: service_pb2.ModelStreamInferResponse) -> Tensors:
 
 
 def translate(error: grpc.RpcError, timeout: float) -> NexusError:
-    """Return the exception of this package that says what `error` says."""
+    """Map a gRPC error to a `NexusError`."""
     code: str = error.code().name
     message = " ".join((error.details() or "").split())
     if code == "INVALID_ARGUMENT":
@@ -96,6 +96,6 @@ def translate(error: grpc.RpcError, timeout: float) -> NexusError:
     if code == "UNAVAILABLE":
         return Unavailable("connection refused" if "onnection refused" in message else message)
     if "stub process" in message.lower() and "not healthy" in message.lower():
-        # The model's Python process was killed. Triton says INTERNAL; a supervisor restarts it shortly.
+        # The model's Python process was killed. Triton answers INTERNAL; a supervisor restarts it shortly.
         return Unavailable("the model's process is being restarted")
     return ServerError(f"the server failed: {message} ({code})")

@@ -10,8 +10,8 @@
     ├── Cancelled              the client was closed, or the server cancelled the call
     └── ServerError            the server failed, or its answer cannot be read
 
-Each carries one plain sentence. No exception of gRPC or tritonclient leaves this package. All of them survive
-pickling, so a job queue may hand them from one process to another.
+Each carries one plain sentence. No exception of gRPC or tritonclient leaves this package. All survive pickling, so a
+job queue may pass them between processes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = [
 
 
 class NexusError(Exception):
-    """The base of every error here: catch it to catch them all."""
+    """The base class: catch it to catch every error."""
 
 
 class InvalidInput(NexusError, ValueError):
     """The image, mask, points or another argument is wrong.
 
-    Raised before any traffic when the client can tell, else with the server's own sentence. Sending the same
-    again fails the same way: correct the input.
+    Raised before any traffic if the client can find out, else with the server's sentence. Sending the same again fails
+    in the same way: correct the input.
     """
 
 
@@ -66,8 +66,8 @@ class Unavailable(NexusError):
 class OutOfMemory(Unavailable):
     """The server's device has no memory for this call, on any of its tiers.
 
-    Never retried, since a device that is full stays so for longer than a call waits: call another server, or try
-    when this one is less busy.
+    Never retried, since a full device stays full for longer than a call waits: call another server, or try when this
+    one is less busy.
     """
 
 
@@ -83,7 +83,7 @@ class DeadlineExceeded(NexusError, TimeoutError):
 
 
 class Cancelled(NexusError):
-    """The call was ended on purpose: the client is closed, or the server cancelled it."""
+    """The client was closed, or the server cancelled the call."""
 
 
 class ServerError(NexusError):

@@ -55,6 +55,8 @@ def test_alpha_equals_rembg(
 
 def test_u2net_is_the_default(client: Client) -> None:
     photo = client.open(PHOTOS / "chelsea.jpg")
-    default, named, other = (photo.remove_background(model=model) for model in (None, "u2net", "isnet"))
+    default, named, other = (
+        client.remove_background(photo, model=model) for model in (None, "u2net", "isnet")
+    )
     assert np.array_equal(np.asarray(default), np.asarray(named))
     assert not np.array_equal(np.asarray(default), np.asarray(other))

@@ -132,20 +132,22 @@ def test_equals_the_published_predictor_on_the_same_graphs(
 
 def test_second_click_runs_no_encoder(client: Client, triton: grpc.InferenceServerClient) -> None:
     photo = client.open(unique_photo(200))
-    photo.segment([(200, 200)], model="sam2")
+    client.segment(photo, [(200, 200)], model="sam2")
     before = [executions(triton, network) for network in NETWORKS]
-    photo.segment([(300, 300)], model="sam2")
-    photo.smart_remove(box=(100, 100, 140, 140), model="sam2")
+    client.segment(photo, [(300, 300)], model="sam2")
+    client.smart_remove(photo, box=(100, 100, 140, 140), model="sam2")
     encoded, decoded = (executions(triton, network) for network in NETWORKS)
     assert (encoded, decoded) == (before[0], before[1] + 2)
 
 
 def test_each_model_answers_for_itself(client: Client, triton: grpc.InferenceServerClient) -> None:
     photo = client.open(PHOTOS / "coffee.jpg")
-    first, second = (photo.segment([(240, 160)], min_area=0, model=model) for model in ("sam", "sam2"))
+    first, second = (
+        client.segment(photo, [(240, 160)], min_area=0, model=model) for model in ("sam", "sam2")
+    )
     assert iou(first.mask, second.mask) < 0.9
     before = executions(triton, "sam2_decoder")
-    assert np.array_equal(photo.segment([(240, 160)], min_area=0).mask, first.mask)
+    assert np.array_equal(client.segment(photo, [(240, 160)], min_area=0).mask, first.mask)
     assert executions(triton, "sam2_decoder") == before
 
 

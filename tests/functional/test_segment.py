@@ -172,9 +172,9 @@ def test_eight_clicks_on_eight_photos_share_the_decoder(
 
 def test_second_click_runs_no_encoder(client: Client, triton: grpc.InferenceServerClient) -> None:
     photo = client.open(unique_photo(100))
-    photo.segment([(200, 200)])
+    client.segment(photo, [(200, 200)])
     encoded, decoded = executions(triton, "sam_encoder"), executions(triton, "sam_decoder")
-    photo.segment([(300, 300)])
+    client.segment(photo, [(300, 300)])
     assert executions(triton, "sam_encoder") == encoded
     assert executions(triton, "sam_decoder") == decoded + 1
 
@@ -222,9 +222,9 @@ def test_where_sam2_is_not_built_the_answer_names_the_command(client: Client, op
         pytest.skip("SAM 2 is built into model_repository")
     photo = client.open(PHOTOS / "coffee.jpg")
     with pytest.raises(InvalidInput) as caught:
-        getattr(photo, operation)([(240, 160)], model="sam2")
+        getattr(client, operation)(photo, [(240, 160)], model="sam2")
     assert str(caught.value) == (
         "sam2 is not available on this server; ask for sam, or have its operator build it "
         "(nexus-export build sam2 --checkpoint ...)."
     )
-    assert getattr(photo, operation)([(240, 160)], model="sam").mask.any()
+    assert getattr(client, operation)(photo, [(240, 160)], model="sam").mask.any()

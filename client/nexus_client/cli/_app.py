@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +26,7 @@ from ._options import (
     UrlOption,
     clicks,
 )
-from ._output import OutputFile, report
+from ._output import OutputFile
 from ._session import EXIT_CODES, INVALID_INPUT, OTHER_FAILURE, UNAVAILABLE, fail, session
 
 app = typer.Typer(
@@ -56,7 +55,7 @@ def defaults(
         ),
     ] = None,
 ) -> None:
-    """Keep what stands before the subcommand."""
+    """Keep the options that stand before the subcommand."""
     context.obj = Connection(url, timeout)
 
 
@@ -81,11 +80,9 @@ def segment(
     """Find the object under the clicks or in the box; write its mask (white inside)."""
     points, labels = clicks(point, negative)
     with session(Connection.of(context, url, timeout)) as client, OutputFile(output) as file:
-        start = time.monotonic()
         found = client.segment(image, points, labels, box, min_area=min_area, model=model)
         file.save_mask(found.mask)
-        height, width = found.mask.shape
-        report(file, (width, height), start, f"score {found.score:.3f}")
+        file.report(f"score {found.score:.3f}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -100,10 +97,8 @@ def cleanup(
 ) -> None:
     """Fill the white part of MASK from its surroundings."""
     with session(Connection.of(context, url, timeout)) as client, OutputFile(output) as file:
-        start = time.monotonic()
-        result = client.cleanup(image, mask, dilate=dilate)
-        file.save(result)
-        report(file, result.size, start)
+        file.save(client.cleanup(image, mask, dilate=dilate))
+        file.report()
 
 
 @app.command("smart-remove", epilog=EXIT_CODES)
@@ -143,12 +138,11 @@ def smart_remove(
         OutputFile(output) as file,
         OutputFile(mask_output) if mask_output else nullcontext() as mask_file,
     ):
-        start = time.monotonic()
         removal = client.smart_remove(image, points, labels, box, rough_mask, dilate=dilate, model=model)
         file.save(removal.image)
         if mask_file is not None:
             mask_file.save_mask(removal.mask)
-        report(file, removal.image.size, start, f"score {removal.score:.3f}")
+        file.report(f"score {removal.score:.3f}")
 
 
 @app.command("remove-background", epilog=EXIT_CODES)
@@ -175,10 +169,8 @@ def remove_background(
         session(Connection.of(context, url, timeout)) as client,
         OutputFile(output, alpha=transparent) as file,
     ):
-        start = time.monotonic()
-        result = client.remove_background(image, background=background, model=model)
-        file.save(result)
-        report(file, result.size, start)
+        file.save(client.remove_background(image, background=background, model=model))
+        file.report()
 
 
 app.command("generative-fill", epilog=EXIT_CODES)(generative_fill)
@@ -186,7 +178,7 @@ app.command("generative-fill", epilog=EXIT_CODES)(generative_fill)
 
 @app.command(epilog=EXIT_CODES)
 def status(context: typer.Context, url: UrlOption = None, timeout: TimeoutOption = None) -> None:
-    """Show what the server is ready for; leave with 3 when it is not ready."""
+    """Show what the server is ready for; exit with 3 if it is not ready."""
     connection = Connection.of(context, url, timeout)
     with session(connection) as client:
         now = client.status()
@@ -203,8 +195,8 @@ def status(context: typer.Context, url: UrlOption = None, timeout: TimeoutOption
 
 
 def main() -> None:
-    """Run `nexus`; whatever nobody foresaw is one line too."""
-    # gRPC's C++ core writes its own lines to stderr unless told not to.
+    """Run `nexus`; an unexpected exception is one line on stderr too."""
+    # gRPC's C++ core otherwise writes its own lines to stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app()

@@ -1,9 +1,8 @@
-"""`nexus generative-fill`: progress and previews while it runs, cancelled on the server by Ctrl-C."""
+"""`nexus generative-fill`: shows progress, writes previews, and cancels the fill on the server at Ctrl-C."""
 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +13,12 @@ from nexus_client._results import FillProgress
 from nexus_client.exceptions import InvalidInput
 
 from ._options import Connection, ImageArgument, MaskArgument, OutputOption, TimeoutOption, UrlOption
-from ._output import OutputFile, report
+from ._output import OutputFile
 from ._progress import StepDisplay
 from ._session import INVALID_INPUT, fail, session
 
+# Steps between two previews, by default.
 PREVIEW_EVERY = 5
-"""Steps between two previews, unless given."""
 
 
 def generative_fill(
@@ -29,13 +28,13 @@ def generative_fill(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to paint there.", show_default=False)],
     output: OutputOption,
     negative_prompt: Annotated[
-        str | None, typer.Option("--negative-prompt", metavar="TEXT", help="What to keep out.")
+        str | None, typer.Option("--negative-prompt", metavar="TEXT", help="Things to avoid.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of denoising.")] = None,
     guidance_scale: Annotated[
         float | None,
         typer.Option(
-            "--guidance-scale", metavar="G", help="How closely to follow the prompt; 1 is not at all guided."
+            "--guidance-scale", metavar="G", help="How closely to follow the prompt; 1 turns guidance off."
         ),
     ] = None,
     strength: Annotated[
@@ -74,13 +73,12 @@ def generative_fill(
     url: UrlOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Paint the white part of MASK anew from PROMPT; options that are left out follow the server's defaults."""
+    """Repaint the white part of MASK from PROMPT; options that are left out follow the server's defaults."""
     if preview_every is not None and previews is None:
         fail("--preview-every needs a folder for the previews: add --previews DIR", INVALID_INPUT)
     with session(Connection.of(context, url, timeout)) as client, OutputFile(output) as file:
         if previews is not None:
             _make_folder(previews)
-        start = time.monotonic()
         events = client.generative_fill_stream(
             image,
             mask,
@@ -105,7 +103,7 @@ def generative_fill(
         for notice in result.notices:
             typer.echo(f"nexus: {notice}", err=True)
         file.save(result.image)
-        report(file, result.image.size, start, result.model, f"seed {result.seed}")
+        file.report(result.model, f"seed {result.seed}")
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The options that commands share, and how their values are read."""
+"""The options that commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import typer
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the server is, and how many seconds a call may take (None: what is usual for it)."""
+    """The server's address, and a call's budget in seconds (None: the operation's default)."""
 
     url: str
     timeout: float | None
 
     @classmethod
     def of(cls, context: typer.Context, url: str | None, timeout: float | None) -> Connection:
-        """Return what was given after the subcommand, else what stood before it or the defaults."""
+        """Return the values after the subcommand, else those before it or the defaults."""
         before: Connection = context.obj
         return cls(before.url if url is None else url, before.timeout if timeout is None else timeout)
 
 
-class Point(NamedTuple):
-    """A click in pixels."""
+class Click(NamedTuple):
+    """A point in pixels."""
 
     x: float
     y: float
 
 
-class Box(NamedTuple):
-    """A box in pixels."""
+class Corners(NamedTuple):
+    """The top left and bottom right corner of a box, in pixels."""
 
     x0: float
     y0: float
@@ -39,29 +39,29 @@ class Box(NamedTuple):
     y1: float
 
 
-def point(value: str) -> Point:
+def point(value: str) -> Click:
     """Read "X,Y"."""
     try:
-        return Point(*map(float, value.split(",")))
+        return Click(*map(float, value.split(",")))
     except (ValueError, TypeError):
         raise typer.BadParameter(f"{value!r} is not two numbers such as 320,240") from None
 
 
-def box(value: str) -> Box:
+def box(value: str) -> Corners:
     """Read "X0,Y0,X1,Y1"."""
     try:
-        return Box(*map(float, value.split(",")))
+        return Corners(*map(float, value.split(",")))
     except (ValueError, TypeError):
         raise typer.BadParameter(f"{value!r} is not four numbers such as 40,60,210,400") from None
 
 
-def clicks(positive: list[Point] | None, negative: list[Point] | None) -> tuple[list[Point], list[int]]:
+def clicks(positive: list[Click] | None, negative: list[Click] | None) -> tuple[list[Click], list[int]]:
     """Return the points and their labels, positive first."""
     inside, outside = positive or [], negative or []
     return [*inside, *outside], [1] * len(inside) + [0] * len(outside)
 
 
-# readable=False: typer would look at the file itself, and say so in its own words.
+# readable=False: typer would check the file itself, with its own messages.
 ImageArgument = Annotated[
     Path, typer.Argument(metavar="IMAGE", readable=False, help="PNG, JPEG or WebP file.", show_default=False)
 ]
@@ -80,17 +80,17 @@ OutputOption = Annotated[
     ),
 ]
 PointOption = Annotated[
-    list[Point] | None,
+    list[Click] | None,
     typer.Option(
         "--point", parser=point, metavar="X,Y", help="A click on the object, in pixels. Repeatable."
     ),
 ]
 NegativeOption = Annotated[
-    list[Point] | None,
+    list[Click] | None,
     typer.Option("--negative", parser=point, metavar="X,Y", help="A click beside the object. Repeatable."),
 ]
 BoxOption = Annotated[
-    Box | None, typer.Option("--box", parser=box, metavar="X0,Y0,X1,Y1", help="A box around the object.")
+    Corners | None, typer.Option("--box", parser=box, metavar="X0,Y0,X1,Y1", help="A box around the object.")
 ]
 DilateOption = Annotated[
     int,

@@ -1,11 +1,10 @@
-"""Output files: checked before the server is asked, written whole or not at all."""
+"""Output files: checked before the call, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +23,10 @@ class OutputFile:
 
         with OutputFile(Path("out.png")) as output:
             output.save(image)
+            output.report()
 
-    Entering creates a hidden neighbour, so a folder that cannot be written raises `InvalidInput` before the
-    server is asked; leaving removes it. The format follows the suffix.
+    Entering creates a hidden neighbour, so a folder that cannot be written raises `InvalidInput` before the call;
+    leaving removes it. The format follows the suffix.
     """
 
     def __init__(self, path: Path, *, alpha: bool = False) -> None:
@@ -34,7 +34,7 @@ class OutputFile:
         self._format = _format(path)
         if alpha and self._format not in ALPHA_FORMATS:
             raise InvalidInput(f"{path.suffix} holds no transparency: write .png or .webp")
-        # Through a link to the file it names: replacing would otherwise put a file in the link's place.
+        # Follow a link to its file: replacing would otherwise put a file in the link's place.
         self._target = Path(os.path.realpath(path))
         self._part = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
 
@@ -47,29 +47,30 @@ class OutputFile:
             self._part.touch()
         except OSError as error:
             raise InvalidInput(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
+        self._entered = time.monotonic()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._part.unlink(missing_ok=True)
 
     def save(self, image: Image.Image) -> None:
-        """Write the image and put it in place, on white if the format holds no transparency. Raises OSError."""
+        """Write the image and put it in place, on white if the format has no transparency. Raises `OSError`."""
         if image.mode == "RGBA" and self._format not in ALPHA_FORMATS:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         image.save(self._part, format=self._format)
         self._part.replace(self._target)
+        self._size = image.size
 
     def save_mask(self, mask: npt.NDArray[np.bool_]) -> None:
         """Write a mask as a grey image of 0 and 255."""
         self.save(Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
 
-
-def report(file: OutputFile, size: tuple[int, int], start: float, *facts: str) -> None:
-    """Print the one line of a command that is done; `start` is of `time.monotonic`."""
-    milliseconds = (time.monotonic() - start) * 1000
-    typer.echo("  ".join([str(file.path), f"{size[0]}x{size[1]}", f"{milliseconds:.0f} ms", *facts]))
+    def report(self, *facts: str) -> None:
+        """Print a command's one line of output: path, size, milliseconds since entering, `facts`."""
+        milliseconds = (time.monotonic() - self._entered) * 1000
+        typer.echo(
+            "  ".join([str(self.path), "x".join(map(str, self._size)), f"{milliseconds:.0f} ms", *facts])
+        )
 
 
 def _format(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""From errors to exit codes: every command runs inside `session`. Knows nothing of the single operations."""
+"""Maps errors to exit codes: every command runs inside `session`. Knows nothing of single operations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ INVALID_INPUT = 2
 UNAVAILABLE = 3
 DEADLINE = 4
 NOT_DEPLOYED = 5
+# A shell's code for a process that SIGINT ended.
 INTERRUPTED = 130
-"""As a shell says of a process that SIGINT has ended."""
+
+CODES: dict[type[NexusError], int] = {
+    InvalidInput: INVALID_INPUT,
+    Unavailable: UNAVAILABLE,
+    DeadlineExceeded: DEADLINE,
+    NotDeployed: NOT_DEPLOYED,
+}
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 any other failure; 2 invalid input or usage; 3 server unavailable; "
@@ -30,12 +37,13 @@ EXIT_CODES = (
 
 @contextmanager
 def session(connection: Connection) -> Iterator[Client]:
-    """Yield a client; turn what goes wrong into one line on stderr and an exit code."""
+    """Yield a client; report an error as one line on stderr and an exit code."""
     try:
-        with _announced_waits(), Client(connection.url, timeout=connection.timeout) as client:
+        with _first_wait_logged(), Client(connection.url, timeout=connection.timeout) as client:
             yield client
     except NexusError as error:
-        fail(str(error), _exit_code(error))
+        code = next((code for kind, code in CODES.items() if isinstance(error, kind)), OTHER_FAILURE)
+        fail(str(error), code)
     except KeyboardInterrupt:  # leaving the client above has cancelled the call
         fail("interrupted; the call is cancelled", INTERRUPTED)
     except OSError as error:
@@ -43,40 +51,28 @@ def session(connection: Connection) -> Iterator[Client]:
 
 
 def fail(sentence: str, code: int = OTHER_FAILURE) -> NoReturn:
-    """Print one line on stderr and leave with `code`."""
+    """Print one line on stderr and exit with `code`."""
     typer.echo(f"nexus: {' '.join(sentence.split())}", err=True)
     raise typer.Exit(code)
 
 
-def _exit_code(error: NexusError) -> int:
-    if isinstance(error, InvalidInput):
-        return INVALID_INPUT
-    if isinstance(error, Unavailable):
-        return UNAVAILABLE
-    if isinstance(error, DeadlineExceeded):
-        return DEADLINE
-    if isinstance(error, NotDeployed):
-        return NOT_DEPLOYED
-    return OTHER_FAILURE
-
-
 @contextmanager
-def _announced_waits() -> Iterator[None]:
-    """Say once that the server is being waited for, so that a silent minute explains itself."""
+def _first_wait_logged() -> Iterator[None]:
+    """Print once that the call waits for the server, to explain a silent minute."""
     logger = logging.getLogger("nexus_client")
-    notice = _Notice()
-    logger.addHandler(notice)
+    handler = _FirstRecord()
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(notice)
+        logger.removeHandler(handler)
 
 
-class _Notice(logging.Handler):
-    said = False
+class _FirstRecord(logging.Handler):
+    printed = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self.said:
-            self.said = True
+        if not self.printed:
+            self.printed = True
             typer.echo(f"nexus: {record.getMessage()}", err=True)

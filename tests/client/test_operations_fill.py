@@ -1,4 +1,4 @@
-"""Generative fill over the transport in memory: what is sent and read, and the order of events."""
+"""Generative fill over the transport in memory: its tensors, its result, and the order of events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fakes import NOTICES, TIMINGS, Fill, MockTransport
+from tests.client.support.fakes import NOTICES, TIMINGS, Fill, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)
@@ -36,7 +36,7 @@ def sent(mock: MockTransport) -> dict[str, tuple[str, Any]]:
     return {name: (str(array.dtype), array.item()) for name, array in inputs.items()}
 
 
-def test_what_is_absent_is_left_to_the_server(mock: MockTransport) -> None:
+def test_absent_settings_are_not_sent(mock: MockTransport) -> None:
     Client(transport=mock).generative_fill(b"photo", b"mask", "une chaise dorée")
     assert mock.calls[0].model == "generative_fill"
     assert sent(mock) == {
@@ -60,8 +60,16 @@ def test_every_setting_is_sent(mock: MockTransport) -> None:
         "scheduler": ("object", b"ddim"),
     }
     assert sent(mock) == expected
-    list(Client(transport=mock).open(b"photo").generative_fill_stream(b"mask", "a bench", **SETTINGS))
+    list(Client(transport=mock).generative_fill_stream(b"photo", b"mask", "a bench", **SETTINGS))
     assert sent(mock) == {**expected, "progress": ("bool", True), "preview_every": ("int32", 0)}
+
+
+def test_an_unknown_setting_is_a_type_error(fill: Fill, mock: MockTransport) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+        fill(mock, step=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+        Client(transport=mock).generative_fill(IMAGE, MASK, "a bench", step=3)  # type: ignore[call-arg]
+    assert mock.calls == []
 
 
 def test_the_result(mock: MockTransport) -> None:
@@ -135,7 +143,7 @@ def test_an_answer_that_is_no_fill_is_a_server_error(
     mock: MockTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = {"mask": np.array([[b"of segment"]], np.object_)}
-    monkeypatch.setattr("tests.unit.client.fakes.fill_answers", lambda _: iter([other]))
+    monkeypatch.setattr("tests.client.support.fakes.fill_answers", lambda _: iter([other]))
     with pytest.raises(ServerError, match="no single 'step'"):
         list(Client(transport=mock).generative_fill_stream(IMAGE, MASK, "a bench"))
     with pytest.raises(ServerError, match="no single 'image'"):

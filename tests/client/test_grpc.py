@@ -27,7 +27,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fake_triton import FakeTriton
+from tests.client.support.fake_triton import FakeTriton
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 QUICK = RetryPolicy(initial=0.02, maximum=0.1)
@@ -55,7 +55,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def assert_ours_alone(error: BaseException | None) -> None:
-    """No exception of gRPC or tritonclient, nor anything of theirs, is shown with the error."""
+    """Neither the error nor its causes are, or hold, objects of gRPC or tritonclient."""
     while error is not None:
         assert type(error).__module__ == "nexus_client.exceptions"
         assert not any(type(value).__module__.startswith(("grpc", "tritonclient")) for value in error.args)
@@ -82,7 +82,7 @@ def test_the_tensors_on_the_wire(run: Run, triton: FakeTriton) -> None:
         "min_area": ("INT32", [1, 1]),
         "model": ("BYTES", [1, 1]),
     }
-    # One content for each tensor, the empty ones too, or the server would read them in the wrong places.
+    # One content for each tensor, the empty ones too, or the server would match contents to the wrong tensors.
     assert [len(content) for content in request.raw_input_contents][1:] == [0, 0, 16, 4, 4]
 
 
@@ -174,7 +174,7 @@ def test_a_server_killed_during_the_call(run: Run, triton: FakeTriton) -> None:
 
 
 def test_deadline(run: Run, triton: FakeTriton) -> None:
-    triton.delay_seconds = 60.0  # whoever waits longer than the deadline gets an answer
+    triton.delay_seconds = 60.0  # an answer comes only long after the deadline
     with pytest.raises(DeadlineExceeded, match=r"no answer to 'cleanup' within 0\.2 s") as caught:
         run(triton.url, "cleanup", IMAGE, IMAGE, timeout=0.2)
     assert_ours_alone(caught.value)
@@ -190,7 +190,7 @@ def test_status(run: Run, triton: FakeTriton) -> None:
 
 
 async def arrived(triton: FakeTriton) -> None:
-    """Until a request is there."""
+    """Wait for a request."""
     while not triton.requests:
         await asyncio.sleep(0.01)
 

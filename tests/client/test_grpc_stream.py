@@ -27,20 +27,20 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fake_triton import FakeTriton
+from tests.client.support.fake_triton import FakeTriton
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)
 QUICK = RetryPolicy(initial=0.02, maximum=0.1)
 BROKEN = "Stream removed (Socket closed)"
-NOTICED_SECONDS = 10.0  # loopback tells of a cancellation within milliseconds; the rest is for a busy machine
+NOTICED_SECONDS = 10.0  # a cancellation crosses loopback within milliseconds; the rest is for a busy machine
 
 Events = list[FillProgress | GenerativeFill]
 Run = Callable[..., Events]
 
 
 def blocking(url: str, count: int = 99, **options: Any) -> Events:
-    """The first `count` events of a stream that is closed then."""
+    """The first `count` events of a stream, which is then closed."""
     with Client(url, retries=QUICK) as client:
         events = client.generative_fill_stream(IMAGE, MASK, "a bench", **options)
         with closing(events):
@@ -109,7 +109,7 @@ def test_the_stream_crosses_the_wire(run: Run, triton: FakeTriton) -> None:
 def test_leaving_early_cancels_on_the_server(run: Run, triton: FakeTriton) -> None:
     triton.delay_seconds = 0.1
     assert steps(run(triton.url, count=2, steps=50)) == [1, 2]
-    # 10 steps a second: the server may have taken a few more steps before the news reached a busy machine.
+    # 10 steps a second: the server may have taken a few more steps before the cancellation reached a busy machine.
     assert triton.stopped.get(timeout=NOTICED_SECONDS) < 50
 
 
@@ -187,7 +187,7 @@ def test_unavailable_after_the_first_step_is_not_retried(run: Run, triton: FakeT
 
 
 def test_a_starting_server_refuses_without_a_code(run: Run, triton: FakeTriton) -> None:
-    """What Triton itself refuses comes as a sentence in an answer, whatever the header asks for."""
+    """Triton's own refusals come as a sentence in an answer, despite the header."""
     refusal = "Request for unknown model: 'generative_fill' has no available versions"
     triton.refusals = [refusal] * 2
     assert len(run(triton.url)) == 5

@@ -1,4 +1,4 @@
-"""The guide's Python is run, block by block, against the transport in memory; its commands are parsed."""
+"""The README's Python runs, block by block, against the transport in memory, and so do its commands."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nexus_client.cli import app
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, MockTransport
 
-README = Path(__file__).parents[3] / "client" / "README.md"
+README = Path(__file__).parents[2] / "client" / "README.md"
 
 
 def blocks(language: str) -> list[str]:
@@ -34,13 +34,14 @@ def folder(
     return tmp_path
 
 
-def test_the_guide_has_its_blocks() -> None:
+def test_the_readme_has_its_blocks() -> None:
     assert len(blocks("python")) == 11
     assert len(blocks("sh")) == 2
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 @pytest.mark.usefixtures("folder")
+@pytest.mark.filterwarnings("error:photo:DeprecationWarning")
 def test_python_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(blocks("python")[number], f"README.md, block {number}", "exec"), {"__name__": "__main__"})
     if "print(" in blocks("python")[number]:

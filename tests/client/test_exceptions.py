@@ -29,7 +29,7 @@ def test_exceptions_survive_pickling(kind: type[NexusError]) -> None:
     assert str(copy) == "one sentence"
 
 
-def test_what_exceptions_carry_survives_pickling() -> None:
+def test_attributes_survive_pickling() -> None:
     outage = pickle.loads(pickle.dumps(Unavailable("down", tries=3, seconds=1.5)))
     assert (outage.tries, outage.seconds) == (3, 1.5)
     assert pickle.loads(pickle.dumps(DeadlineExceeded("slow", timeout=2.0))).timeout == 2.0

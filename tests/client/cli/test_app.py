@@ -1,4 +1,4 @@
-"""The `nexus` command with the transport mocked: what it sends, writes, prints, and the exit codes."""
+"""The `nexus` command with the transport mocked: its requests, files, output and exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nexus_client import (
 )
 from PIL import Image
 
-from tests.unit.client.fakes import Nexus
+from tests.client.support.fakes import Nexus
 
 
 def test_segment(nexus: Nexus) -> None:
@@ -101,14 +101,14 @@ def test_exit_codes(nexus: Nexus, error: BaseException, code: int, sentence: str
     assert nexus.files() == set()
 
 
-def test_unavailable_is_announced_once_and_then_told(nexus: Nexus) -> None:
+def test_an_outage_is_printed_once_and_at_the_end(nexus: Nexus) -> None:
     nexus.mock.faults = [Unavailable("connection refused")] * 100
     result = nexus("segment", "photo.png", "--point", "1,2", "-o", "out.png", "--timeout", "0.3")
     assert result.exit_code == 3
-    waiting, told = result.stderr.splitlines()
+    waiting, failed = result.stderr.splitlines()
     assert waiting == "nexus: localhost:8001: connection refused; trying for 0 s more"
     assert re.fullmatch(
-        r"nexus: localhost:8001 is unavailable \(\d+ tries in 0\.[23] s\): connection refused", told
+        r"nexus: localhost:8001 is unavailable \(\d+ tries in 0\.[23] s\): connection refused", failed
     )
 
 
@@ -136,7 +136,7 @@ def test_status_of_a_server_that_is_not_ready(nexus: Nexus) -> None:
     assert "live, not ready" in result.stdout
 
 
-def test_status_of_no_server_says_nothing_of_its_pipelines(
+def test_status_of_no_server_leaves_its_pipelines_unknown(
     nexus: Nexus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def live(_: float) -> bool:

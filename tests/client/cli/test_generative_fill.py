@@ -1,4 +1,4 @@
-"""`nexus generative-fill` with the transport mocked: what it sends, shows, writes; and Ctrl-C."""
+"""`nexus generative-fill` with the transport mocked: its request, display and files; and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from nexus_client import OutOfMemory
 from PIL import Image
 
-from tests.unit.client.fakes import NOTICES, Nexus
+from tests.client.support.fakes import NOTICES, Nexus
 
 FILL = ("generative-fill", "photo.png", "mask.png", "a bench", "-o", "out.png")
 
 
-def test_the_result_and_what_is_said_of_it(nexus: Nexus) -> None:
+def test_the_result_and_its_notices(nexus: Nexus) -> None:
     result = nexus(*FILL, "--seed", "7")
     assert result.exit_code == 0
     assert re.fullmatch(r"out\.png  40x30  \d+ ms  sdxl  seed 7\n", result.stdout)
@@ -24,7 +24,7 @@ def test_the_result_and_what_is_said_of_it(nexus: Nexus) -> None:
     assert nexus.mock.cancelled == []
 
 
-def test_what_is_left_out_is_left_to_the_server(nexus: Nexus) -> None:
+def test_absent_options_are_not_sent(nexus: Nexus) -> None:
     assert nexus(*FILL).exit_code == 0
     inputs = nexus.mock.calls[0].inputs
     assert set(inputs) == {"image", "mask", "prompt", "progress", "preview_every"}
@@ -47,8 +47,8 @@ def test_every_option_is_sent(nexus: Nexus) -> None:
 
 
 def test_a_log_gets_ten_lines_however_many_the_steps(nexus: Nexus) -> None:
-    told = [line for line in nexus(*FILL, "--steps", "25").stderr.splitlines() if "step" in line]
-    assert told == [f"nexus: step {step} of 25" for step in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
+    lines = [line for line in nexus(*FILL, "--steps", "25").stderr.splitlines() if "step" in line]
+    assert lines == [f"nexus: step {step} of 25" for step in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
 
 
 def test_a_terminal_gets_a_bar(nexus: Nexus) -> None:
@@ -81,7 +81,7 @@ def test_previews_that_cannot_be_written_are_refused_before_the_call(
     assert result.exit_code == 2
     assert result.stderr == "nexus: --preview-every needs a folder for the previews: add --previews DIR\n"
 
-    # Patched, since whoever runs as root may write everywhere.
+    # Patched, since root may write everywhere.
     monkeypatch.setattr("os.access", lambda path, _: Path(path).name != "steps")
     result = nexus(*FILL, "--previews", "steps")
     assert result.exit_code == 2

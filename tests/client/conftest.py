@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.unit.client.fake_triton import FakeTriton
-from tests.unit.client.fakes import (
+from tests.client.support.fake_triton import FakeTriton
+from tests.client.support.fakes import (
     AsyncMockTransport,
     Fill,
     MockTransport,

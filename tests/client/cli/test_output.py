@@ -10,7 +10,7 @@ import pytest
 from nexus_client import ServerError
 from PIL import Image
 
-from tests.unit.client.fakes import Nexus, png
+from tests.client.support.fakes import Nexus, png
 
 
 def test_transparency_needs_a_format_that_has_it(nexus: Nexus) -> None:
@@ -36,7 +36,7 @@ def test_transparency_becomes_white_where_the_format_has_none(
     assert result.exit_code == 0
     written = Image.open(f"out.{suffix}")
     assert written.mode == ("RGB" if suffix in ("jpg", "bmp") else "RGBA")
-    # The halves are whole JPEG blocks of one colour each, which its rounding leaves as they are.
+    # The halves are whole JPEG blocks of one colour each, which JPEG stores exactly.
     if written.mode == "RGB":
         expected = np.repeat(255 - black[..., 3:], 3, axis=2)
         np.testing.assert_array_equal(np.asarray(written), expected)
@@ -74,7 +74,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_call(
 
 def test_a_write_protected_output_is_refused(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("out.png").touch()
-    # Patched, since whoever runs as root may write everywhere.
+    # Patched, since root may write everywhere.
     monkeypatch.setattr("os.access", lambda path, _: path.name != "out.png")
     result = nexus("cleanup", "photo.png", "mask.png", "-o", "out.png")
     assert result.exit_code == 2

@@ -20,11 +20,11 @@ from nexus_client import (
     Tensors,
     Unavailable,
 )
+from nexus_client._blocking import finish
 from nexus_client._caller import DEFAULT_RETRIES, Caller
-from nexus_client._requests import Request
-from nexus_client._runtime import finish
+from nexus_client._operations import Request
 
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, MockTransport
 
 T = TypeVar("T")
 
@@ -81,26 +81,6 @@ def caller(
 
 def call(caller: Caller, timeout: float | None = None) -> str:
     return finish(caller.call(lambda: REQUEST, timeout))
-
-
-def test_waits_double_up_to_the_maximum() -> None:
-    policy = RetryPolicy(initial=0.5, maximum=3.0, multiplier=2.0)
-    waits = policy.waits(lambda: 1.0)
-    assert [next(waits) for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
-
-
-def test_jitter_is_full() -> None:
-    draws = iter([0.0, 0.25, 0.5])
-    waits = RetryPolicy(initial=1.0, maximum=8.0, multiplier=4.0).waits(lambda: next(draws))
-    assert [next(waits) for _ in range(3)] == [0.0, 1.0, 4.0]
-
-
-@pytest.mark.parametrize(
-    "fields", [{"initial": 0}, {"initial": 3}, {"multiplier": 0.5}, {"maximum": float("nan")}]
-)
-def test_an_impossible_policy_is_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(InvalidInput, match="0 < initial <= maximum"):
-        RetryPolicy(**fields)
 
 
 def test_unavailable_is_retried_until_it_passes(
@@ -227,7 +207,7 @@ def test_the_budget_includes_the_encoding(
     assert mock.calls[0].timeout == pytest.approx(3.0)
 
 
-def test_waits_are_logged_for_who_listens(
+def test_waits_are_logged(
     mock: MockTransport,
     async_mock: AsyncMockTransport,
     runtime: FakeRuntime,
@@ -245,8 +225,3 @@ def test_the_same_code_runs_under_asyncio(
     mock.faults = [Unavailable("starting")] * 2
     assert asyncio.run(caller(async_mock, runtime, draw=0.5).call(lambda: REQUEST, None)) == "read"
     assert runtime.waits == pytest.approx([0.05, 0.1])
-
-
-def test_a_blocking_call_that_suspends_is_a_bug_here() -> None:
-    with pytest.raises(RuntimeError, match="suspended"):
-        finish(asyncio.sleep(0))

@@ -1,4 +1,4 @@
-"""What callers may pass as an image or a mask, and the bytes that are sent for it."""
+"""Every form of an image or a mask, and the bytes that are sent for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_client import InputNotFound, InvalidInput, ServerError
+from nexus_client import EncodedImage, InputNotFound, InvalidInput, ServerError
 from nexus_client._images import decode_image, decode_mask, encode_image, encode_mask
 from PIL import Image
 
@@ -31,6 +31,10 @@ def test_a_path_is_sent_as_it_is(tmp_path: Path, as_type: type) -> None:
 @pytest.mark.parametrize("as_type", [bytes, bytearray, memoryview])
 def test_encoded_bytes_are_sent_as_they_are(as_type: type) -> None:
     assert encode_image(as_type(b"encoded")) == b"encoded"
+
+
+def test_an_opened_image_is_sent_as_it_is() -> None:
+    assert encode_image(EncodedImage(b"encoded")) == encode_mask(EncodedImage(b"encoded")) == b"encoded"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_an_empty_file_is_invalid_input(tmp_path: Path) -> None:
         encode_image(tmp_path / "empty.png")
 
 
-def test_what_no_message_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_image_too_large_for_a_message_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("nexus_client._images.MAX_ENCODED_BYTES", 4)
     (tmp_path / "large.png").write_bytes(b"12345")
     for image in (b"12345", tmp_path / "large.png"):

@@ -1,4 +1,4 @@
-"""The public face: exported names, the two clients as twins, the photo handle, closing."""
+"""The public interface: exported names, the two clients as twins, an image opened once, closing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import pytest
 from nexus_client import (
     PIPELINES,
     AsyncClient,
-    AsyncPhoto,
     AsyncTransport,
     Client,
-    Photo,
+    EncodedImage,
+    FillSettings,
     RetryPolicy,
     Status,
     Transport,
     Unavailable,
 )
 
-from tests.unit.client.fakes import AsyncMockTransport, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 
@@ -39,7 +39,9 @@ def test_the_exported_names() -> None:
         "Cancelled",
         "Client",
         "DeadlineExceeded",
+        "EncodedImage",
         "FillProgress",
+        "FillSettings",
         "GenerativeFill",
         "ImageInput",
         "InputNotFound",
@@ -80,9 +82,7 @@ def shape(function: Any) -> list[tuple[str, Any, Any]]:
     return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
 
 
-@pytest.mark.parametrize(
-    ("kind", "twin"), [(Client, AsyncClient), (Photo, AsyncPhoto), (Transport, AsyncTransport)]
-)
+@pytest.mark.parametrize(("kind", "twin"), [(Client, AsyncClient), (Transport, AsyncTransport)])
 def test_the_twins_have_the_same_methods_and_signatures(kind: type, twin: type) -> None:
     ours, theirs = public_methods(kind), public_methods(twin)
     assert list(ours) == list(theirs)
@@ -96,23 +96,29 @@ def test_the_twins_have_the_same_methods_and_signatures(kind: type, twin: type) 
             assert theirs_returns == f"Async{ours_returns.removesuffix(', None]')}]", name
         else:
             assert inspect.iscoroutinefunction(theirs[name]), name
-            assert theirs_returns.removeprefix("Async") == ours_returns, name
+            assert theirs_returns == ours_returns, name
 
 
 def test_the_constructors_agree() -> None:
     assert shape(Client) == shape(AsyncClient)
 
 
-def test_every_operation_is_a_method_of_client_and_photo() -> None:
+def test_every_operation_is_a_method() -> None:
     assert set(PIPELINES) <= set(public_methods(Client))
-    assert {*PIPELINES, "generative_fill_stream"} == set(public_methods(Photo))
-    for name in public_methods(Photo):
-        on_client = [p for p in shape(getattr(Client, name)) if p[0] != "image"]
-        assert on_client == shape(getattr(Photo, name)), name
+
+
+@pytest.mark.parametrize("name", ["generative_fill", "generative_fill_stream"])
+def test_a_signature_lists_the_fill_settings(name: str) -> None:
+    parameters = inspect.signature(getattr(Client, name)).parameters
+    settings = [p for p in parameters.values() if p.name in FillSettings.__annotations__]
+    assert [p.name for p in settings] == list(FillSettings.__annotations__)
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is None for p in settings)
+    assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    assert parameters["steps"].annotation == int | None
 
 
 def test_every_public_method_has_a_docstring() -> None:
-    for kind in (Client, AsyncClient, Photo, AsyncPhoto, Transport, AsyncTransport):
+    for kind in (Client, AsyncClient, Transport, AsyncTransport):
         assert all(method.__doc__ for method in public_methods(kind).values())
 
 
@@ -143,17 +149,17 @@ def test_the_twins_send_the_same(mock: MockTransport, async_mock: AsyncMockTrans
             np.testing.assert_array_equal(one.inputs[name], other.inputs[name])
 
 
-def test_a_photo_sends_the_same_bytes_every_time(mock: MockTransport, tmp_path: Path) -> None:
+def test_an_opened_image_sends_the_same_bytes_every_time(mock: MockTransport, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(b"first")
     client = Client(transport=mock)
     photo = client.open(path)
     path.write_bytes(b"changed since")
-    photo.segment(points=[(1, 2)])
-    photo.segment(points=[(1, 2), (3, 4)], labels=[1, 0], min_area=0, model="sam2")
-    photo.smart_remove(box=(0, 0, 3, 3), dilate=5, model="sam2")
-    photo.cleanup(IMAGE)
-    photo.remove_background(background="red")
+    client.segment(photo, points=[(1, 2)])
+    client.segment(photo, points=[(1, 2), (3, 4)], labels=[1, 0], min_area=0, model="sam2")
+    client.smart_remove(photo, box=(0, 0, 3, 3), dilate=5, model="sam2")
+    client.cleanup(photo, IMAGE)
+    client.remove_background(photo, background="red")
     assert [call.model for call in mock.calls] == [
         "segment", "segment", "smart_remove", "cleanup", "remove_background"
     ]  # fmt: skip
@@ -162,21 +168,25 @@ def test_a_photo_sends_the_same_bytes_every_time(mock: MockTransport, tmp_path: 
     assert mock.calls[2].inputs["dilate"].tolist() == [[5]]
 
 
-def test_an_array_is_encoded_once_for_a_photo(mock: MockTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    photo = Client(transport=mock).open(IMAGE)
+def test_an_array_is_encoded_once(mock: MockTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(transport=mock)
+    photo = client.open(IMAGE)
     monkeypatch.setattr("nexus_client._images._png", None)  # would fail if called
-    photo.segment(points=[(1, 2)])
-    photo.segment(points=[(3, 4)])
-    assert len(mock.calls) == 2
+    client.segment(photo, points=[(1, 2)])
+    client.segment(photo, points=[(3, 4)])
+    client.generative_fill(photo, photo, "a bench")  # a mask may be opened as well
+    assert len(mock.calls) == 3
+    assert mock.calls[2].inputs["mask"].item() == photo.encoded
 
 
-def test_an_asynchronous_photo(mock: MockTransport, async_mock: AsyncMockTransport) -> None:
+def test_an_image_opened_by_asyncio(mock: MockTransport, async_mock: AsyncMockTransport) -> None:
     async def main() -> None:
-        photo = await AsyncClient(transport=async_mock).open(b"photo")
-        await photo.segment(points=[(1, 2)])
-        await photo.smart_remove(points=[(1, 2)])
-        await photo.cleanup(IMAGE)
-        await photo.remove_background()
+        client = AsyncClient(transport=async_mock)
+        photo = await client.open(b"photo")
+        await client.segment(photo, points=[(1, 2)])
+        await client.smart_remove(photo, points=[(1, 2)])
+        await client.cleanup(photo, IMAGE)
+        await client.remove_background(photo)
 
     asyncio.run(main())
     assert [call.inputs["image"].item() for call in mock.calls] == [b"photo"] * 4
@@ -227,3 +237,5 @@ def test_status(mock: MockTransport) -> None:
 def test_value_objects_compare_and_print() -> None:
     assert RetryPolicy() == RetryPolicy(initial=0.1, maximum=2.0, multiplier=2.0)
     assert repr(RetryPolicy()) == "RetryPolicy(initial=0.1, maximum=2.0, multiplier=2.0)"
+    assert EncodedImage(b"photo") == EncodedImage(b"photo")
+    assert repr(EncodedImage(b"photo")) == "EncodedImage(5 bytes)"

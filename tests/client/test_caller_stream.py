@@ -20,7 +20,7 @@ from nexus_client import (
     Unavailable,
 )
 
-from tests.unit.client.fakes import AsyncMockTransport, Fill, MockTransport
+from tests.client.support.fakes import AsyncMockTransport, Fill, MockTransport
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 MASK = np.zeros((30, 40), bool)
@@ -60,7 +60,7 @@ def test_leaving_an_asynchronous_loop_cancels(mock: MockTransport, async_mock: A
     async def broken() -> None:
         async for _ in AsyncClient(transport=async_mock).generative_fill_stream(IMAGE, MASK, "a bench"):
             break
-        for _ in range(3):  # the loop's own hook closes what nothing holds any more, one await at a time
+        for _ in range(3):  # the event loop closes unreferenced generators, one await at a time
             await asyncio.sleep(0)
 
     asyncio.run(broken())

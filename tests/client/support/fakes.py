@@ -1,6 +1,6 @@
-"""Stand-ins for the server and the terminal: what pipelines answer, a transport in memory, and the command."""
+"""Stand-ins for the server and the terminal: the pipelines' answers, a transport in memory, and the command."""
 
-# ruff: noqa: ARG002 - a stand-in has the parameters of what it stands for, used or not
+# ruff: noqa: ARG002 - a stand-in keeps the original's parameters, used or not
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +28,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def size_of(encoded: bytes) -> tuple[int, int]:
-    """The size of an image, or a fixed one for bytes that are none."""
+    """The size of an image, or a fixed one for bytes that are no image."""
     try:
         return Image.open(io.BytesIO(encoded)).size
     except OSError:
@@ -36,7 +36,7 @@ def size_of(encoded: bytes) -> tuple[int, int]:
 
 
 def answer(model: str, image: bytes, background: bytes = b"white") -> dict[str, Any]:
-    """What a pipeline returns: a mask that is True in the left half, an image of one colour, a score."""
+    """A pipeline's answer: a mask that is True in the left half, an image of one colour, a score."""
     size = size_of(image)
     half = np.zeros(size[::-1], np.uint8)
     half[:, : size[0] // 2] = 255
@@ -55,7 +55,7 @@ NOTICES = ["the sdxl weights are random: it paints noise, not pictures."]
 
 
 def fill_answers(inputs: Tensors) -> Iterator[Tensors]:
-    """What generative_fill answers: with `progress` one answer a step, previews red, and then the result."""
+    """The answers of generative_fill: with `progress` one a step, previews red, and then the result."""
     size = size_of(inputs["image"].item())
     total = int(inputs["steps"].item()) if "steps" in inputs else 4
     every = int(inputs["preview_every"].item()) if "preview_every" in inputs else 0
@@ -84,7 +84,7 @@ class Call(NamedTuple):
 
 
 class MockTransport:
-    """A server in memory: raises what `faults` holds, one per call, then answers. Blocking.
+    """A server in memory: raises the `faults`, one per call, then answers. Blocking.
 
     `break_after`: a stream gives so many answers and then raises the error, or with None ends as if it were
     complete. `cancelled`: for each stream that its reader closed early, how many answers it had given.

@@ -1,6 +1,6 @@
 """A stand-in for Triton: a real gRPC server on loopback."""
 
-# ruff: noqa: ARG002 - a stand-in has the parameters of what it stands for, used or not
+# ruff: noqa: ARG002 - a stand-in keeps the original's parameters, used or not
 from __future__ import annotations
 
 import queue
@@ -20,7 +20,7 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
-from tests.unit.client.fakes import answer, fill_answers
+from tests.client.support.fakes import answer, fill_answers
 
 
 def contents(request: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def response(model: str, outputs: Tensors) -> Any:
 
 
 def _end_of(context: Any) -> threading.Event:
-    """Set when the call is over, whoever ended it."""
+    """Set when the call is over, ended by either side."""
     gone = threading.Event()
     if not context.add_callback(gone.set):  # over already
         gone.set()
@@ -57,8 +57,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     """A real gRPC server on 127.0.0.1 with the faults of a real Triton.
 
     `faults`: codes and sentences that end the next calls before their first answer. `refusals`: sentences that a
-    stream gets in an answer's place. `break_after`: a stream gives so many answers, then ends with this fault.
-    `delay_seconds`: what an answer takes, while its caller waits. `stopped`: for each stream that was cancelled, how
+    stream sends in an answer's place. `break_after`: a stream gives so many answers, then ends with this fault.
+    `delay_seconds`: how long an answer takes. `stopped`: for each stream that was cancelled, how
     many answers it had given.
     """
 
@@ -121,7 +121,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                     answered = response(request.model_name, outputs)
                     yield service_pb2.ModelStreamInferResponse(infer_response=answered)
                     given += 1
-            except GeneratorExit:  # gRPC does not resume, but drops, what it finds cancelled at a yield
+            except GeneratorExit:  # gRPC drops, and does not resume, a generator that is cancelled at a yield
                 self.stopped.put(given)
                 raise
 
