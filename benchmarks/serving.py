@@ -19,9 +19,11 @@ import numpy as np
 import onnxruntime
 import tritonclient.grpc as grpc
 from nexus_client import Client
-from nexus_ensembles import images, png, sam
-from nexus_ensembles.frames import Letterbox
+from nexus_ensembles import sam
+from nexus_ensembles.imaging import png
+from nexus_ensembles.imaging.decode import decode_photo
 from nexus_ensembles.networks import Array
+from nexus_ensembles.sam import ResizeLongestSide
 from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
 from tritonclient.utils import np_to_triton_dtype
@@ -73,20 +75,20 @@ def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
     data = (PHOTOS / "astronaut.jpg").read_bytes()
     click = tensors(image=data, points=np.array([[[224, 100]]], np.float32))
     triton.infer("segment", click)
-    photo = images.decode_photo(data)
-    frame = Letterbox(*photo.size)
+    photo = decode_photo(data)
+    resize = ResizeLongestSide(*photo.size)
     prompt = Prompt.parse(np.array([[224, 100]], np.float32), None, None, photo.size)
-    (embedding,) = session("sam_encoder").run(None, {"image": frame.frame(photo.rgb)[None]})
+    (embedding,) = session("sam_encoder").run(None, {"image": resize.apply_image(photo.rgb)[None]})
     feeds = {
         "embedding": embedding,
         "mask_input": np.zeros((1, 1, 256, 256), np.float32),
         "has_mask": np.zeros((1, 1), np.float32),
-        **{name: array[None] for name, array in prompt.tokens(sam.MODELS.get(b"sam"), frame).items()},
+        **{name: array[None] for name, array in prompt.tokens(sam.MODELS.get("sam"), resize).items()},
     }
     decoder = session("sam_decoder")
 
     def bare() -> None:
-        images.decode_photo(data)
+        decode_photo(data)
         decoder.run(None, feeds)
 
     before = executions(triton, "sam_encoder")
@@ -106,7 +108,7 @@ def cleanup_overhead(triton: grpc.InferenceServerClient) -> dict[str, float]:
     mask = (((x - 300) / 60) ** 2 + ((y - 200) / 40) ** 2 <= 1).astype(np.uint8) * np.uint8(255)
     inputs = tensors(image=data, mask=png.encode(mask))
     lama = session("lama")
-    feeds = {"image": images.decode_photo(data).rgb[None], "mask": mask[None, ..., None]}
+    feeds = {"image": decode_photo(data).rgb[None], "mask": mask[None, ..., None]}
     served, bare, ratio = in_turn(lambda: triton.infer("cleanup", inputs), lambda: lama.run(None, feeds))
     return {"served ms": served, "network ms": bare, "overhead": ratio - 1}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_ensembles.frames import Letterbox, Stretch
-from nexus_ensembles.noise_schedule import TRAINING_SIGMAS
+from nexus_ensembles.diffusion.noise_schedule import TRAINING_SIGMAS
+from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
+from nexus_ensembles.sam import ResizeLongestSide, ResizeToSquare
 from nexus_ensembles.segment import ROUGH_LOGIT
 from nexus_export.errors import QualityError
 from nexus_export.export import Run
@@ -90,15 +90,15 @@ def test_photos_are_split_by_name() -> None:
 
 def test_a_letterbox_is_the_pipelines() -> None:
     (photo,) = [photo for photo in _photos(PHOTOS, "test") if photo.name == "mountains"]
-    frame = Letterbox(*photo.pixels.shape[1::-1])
-    assert (photo.inner[1], photo.inner[0]) == frame.inner
-    assert np.array_equal(photo.letterboxed(), frame.frame(photo.pixels))
+    resize = ResizeLongestSide(*photo.pixels.shape[1::-1])
+    assert (photo.inner[1], photo.inner[0]) == resize.resized
+    assert np.array_equal(photo.letterboxed(), resize.apply_image(photo.pixels))
 
 
 def test_sam2_sees_what_the_pipeline_gives_it() -> None:
     photos = _photos(PHOTOS, "test")
     for photo, row in zip(photos, _rows(NETWORKS["sam2_encoder"], "test"), strict=True):
-        expected = Stretch(*photo.pixels.shape[1::-1]).frame(photo.pixels)
+        expected = ResizeToSquare(*photo.pixels.shape[1::-1]).apply_image(photo.pixels)
         # Enlarging, the pipeline's bilinear filter is OpenCV's, which rounds otherwise.
         assert np.abs(row["image"][0].astype(int) - expected).max() <= 1
 
@@ -107,8 +107,8 @@ def test_a_mask_prompt_is_as_sure_as_the_pipelines() -> None:
     """Of both models: their frames say -1 to 1, and segment multiplies."""
     drawn = np.zeros((1024, 1024), bool)
     drawn[:512] = True
-    for frame in (Letterbox(1024, 1024), Stretch(1024, 1024)):
-        expected = ROUGH_LOGIT * frame.mask_prompt(drawn)
+    for resize in (ResizeLongestSide(1024, 1024), ResizeToSquare(1024, 1024)):
+        expected = ROUGH_LOGIT * resize.mask_prompt(drawn)
         for name in ("sam_decoder", "sam2_decoder"):
             *_, rough = _rows(NETWORKS[name], "test")
             assert set(np.unique(rough["mask_input"])) == set(np.unique(expected))
