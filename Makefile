@@ -86,7 +86,7 @@ clean: ## remove environments, built networks and results
 	@$(SERVE)/python $(PIP) -c constraints.txt -r $< $(PIP_FAILED)
 	@touch $@
 
-.venv-export/.tests: tests/requirements-export.txt .venv-export/.ready
+.venv-export/.tests: tests/requirements-export.txt training/pyproject.toml .venv-export/.ready
 	@echo "adding torch and what the tests need to .venv-export"
-	@$(EXPORT)/python $(PIP) -e 'export[torch,quality]' -e ensembles -r $< $(PIP_FAILED)
+	@$(EXPORT)/python $(PIP) -e 'export[torch,quality]' -e training -e ensembles -r $< $(PIP_FAILED)
 	@touch $@

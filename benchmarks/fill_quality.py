@@ -1,12 +1,12 @@
-"""What the compact SDXL paints, served: is the asked colour there, and the asked shape?
+"""Whether the served compact SDXL paints the colour and the shape that the prompt asks for.
 
     python -m benchmarks.fill_quality [--cases 200] [--steps 20] [--guidance 5]
 
 Runs the generative_fill pipeline on the built networks (`make models`), in this process. Prompts are the 108
-combinations of shape, colour and material that no training caption named, in turn over crops of the eight photos of
-demo/photos, which were never trained on. The judges are a rule for colours (`nexus_export.training.sdxl_colour`) and a
-classifier of shapes trained here, on renders over the same photos; what both make of true renders, and of fills of
-the empty prompt in the same masks, is told beside. Writes results/fill_quality.json, .md and .jpg.
+combinations of shape, colour and material that no training caption names, in turn over crops of the eight photos of
+demo/photos, which were never trained on. The judges (`nexus_training.sdxl.evaluation`) are a rule for colours and a
+classifier of shapes trained here, on renders over the same photos; their accuracy on renders, and what they see in
+fills of the empty prompt in the same masks, is reported too. Writes results/fill_quality.json, .md and .jpg.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import torch
 from nexus_ensembles.generative_fill import GenerativeFill, Result
 from nexus_ensembles.local import LocalNetworks
 from nexus_export.quality.metrics import psnr_db, ssim
-from nexus_export.training.sdxl_captions import COLOURS, SHAPES
-from nexus_export.training.sdxl_cases import Case, make_cases
-from nexus_export.training.sdxl_classifier import cut_out, train_classifier
-from nexus_export.training.sdxl_colour import judge_renders, object_colours, shows
-from nexus_export.training.sdxl_photos import SIDE, PhotoCrops, load_held_out
-from nexus_export.training.sdxl_samples import square, write_sheet
+from nexus_training.photos import load_held_out
+from nexus_training.sdxl.captions import COLOURS, SHAPES
+from nexus_training.sdxl.evaluation.cases import Case, make_cases
+from nexus_training.sdxl.evaluation.classifier import crop_to_mask, train_classifier
+from nexus_training.sdxl.evaluation.colour import matches_colour, object_colours, score_colour_rule
+from nexus_training.sdxl.photo_crops import SIDE, PhotoCrops
+from nexus_training.sdxl.samples import centre_square, write_contact_sheet
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,7 +41,7 @@ Picture = NDArray[np.uint8]
 
 PHOTOS = Path("demo/photos")
 REPOSITORY = Path("model_repository")
-#: Cases that the sheet shows, and those that are painted again for each of the two other figures.
+# Cases that the sheet shows, and cases that are painted again for each of the two other figures.
 SHOWN, AGAIN = 48, 40
 SEED = 1
 AIMS = {
@@ -49,7 +50,7 @@ AIMS = {
     ("empty prompt, SSIM with the original", "lead at guidance 1"): 0.0,
     ("autoencoder, PSNR dB of crops", "mean"): 28.0,
 }
-#: The crops of 256 x 256 of each photo that the autoencoder is measured on, and its longer side then.
+# The autoencoder is measured on CROPS_A_SIDE squared crops of 256 x 256 of each photo, scaled to this longer side.
 CROPS_A_SIDE, WORKING_SIDE = 3, 1024
 
 
@@ -61,7 +62,7 @@ class Settings:
 
 
 class Painter:
-    """The pipeline on built networks; its server would run them in other processes."""
+    """Runs the pipeline on the built networks in this process, without a server."""
 
     def __init__(self, repository: Path) -> None:
         self.networks = LocalNetworks(repository)
@@ -113,8 +114,8 @@ def _tensor(pictures: Sequence[Picture]) -> torch.Tensor:
 
 
 def colour_right(case: Case, painted: Picture) -> bool:
-    """Whether the asked colour is the dominant one of what was painted in the middle of the mask."""
-    return shows(case.colour, object_colours(painted / 255, pixels(case.image) / 255, case.core))
+    """Whether the asked colour dominates what was painted in the core of the mask."""
+    return matches_colour(case.colour, object_colours(painted / 255, pixels(case.image) / 255, case.core))
 
 
 def mean_fill(case: Case) -> Picture:
@@ -137,7 +138,7 @@ def likeness(case: Case, painted: Picture) -> float:
 
 
 def crops(photos: Sequence[Picture]) -> dict[str, list[Picture]]:
-    """What the autoencoder is measured on: crops as the pipeline cuts them from photos, and whole photos shrunk."""
+    """The autoencoder's test pictures: crops like those the pipeline cuts, and whole photos shrunk."""
     working, shrunk = [], []
     for photo in photos:
         scale = min(1.0, WORKING_SIDE / max(photo.shape[:2]))
@@ -146,12 +147,12 @@ def crops(photos: Sequence[Picture]) -> dict[str, list[Picture]]:
         for top in np.linspace(0, size[1] - SIDE, CROPS_A_SIDE).astype(int):
             for left in np.linspace(0, size[0] - SIDE, CROPS_A_SIDE).astype(int):
                 working.append(small[top : top + SIDE, left : left + SIDE].copy())
-        shrunk.append(square(photo))
+        shrunk.append(centre_square(photo))
     return {"crops": working, "whole photos shrunk": shrunk}
 
 
 def by(kind: str, cases: Sequence[Case], right: Sequence[bool]) -> dict[str, float]:
-    """The share that is right of each colour or shape."""
+    """Accuracy by colour or by shape."""
     groups: dict[str, list[bool]] = {}
     for case, good in zip(cases, right, strict=True):
         groups.setdefault(getattr(case, kind), []).append(good)
@@ -159,12 +160,12 @@ def by(kind: str, cases: Sequence[Case], right: Sequence[bool]) -> dict[str, flo
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """All figures; writes the sheet."""
+    """Measure all figures and write the contact sheet."""
     cpu = torch.device("cpu")
     photos = load_held_out([PHOTOS])
     backgrounds = PhotoCrops(photos, cpu)
     classifier, recognised = train_classifier(backgrounds, seed=SEED)
-    right, passed = judge_renders(backgrounds, SEED)
+    right, passed = score_colour_rule(backgrounds, SEED)
     painter, cases = Painter(REPOSITORY), make_cases(photos, settings.cases, SEED, cpu)
     steps = settings.steps
     painted = [
@@ -173,15 +174,15 @@ def measure(settings: Settings) -> dict[str, Any]:
     ]
     colours = [colour_right(case, picture) for case, picture in zip(cases, painted, strict=True)]
 
-    def told(pictures: Sequence[Picture]) -> tuple[list[str], list[bool]]:
-        """The shapes that the classifier sees in the first cases' pictures, and whether they are the asked ones."""
+    def recognise(pictures: Sequence[Picture]) -> tuple[list[str], list[bool]]:
+        """The shapes that the classifier sees in pictures of the first cases, and whether they are the asked ones."""
         masks = torch.stack([case.mask for case in cases[: len(pictures)]])
         with torch.inference_mode():
-            guesses = classifier(cut_out(_tensor(pictures), masks)).argmax(1).tolist()
+            guesses = classifier(crop_to_mask(_tensor(pictures), masks)).argmax(1).tolist()
         names = [list(SHAPES)[guess] for guess in guesses]
         return names, [name == case.shape for name, case in zip(names, cases)]
 
-    guesses, shapes = told(painted)
+    guesses, shapes = recognise(painted)
     few = list(enumerate(cases[:AGAIN]))
     apart = []
     for number, case in few:
@@ -210,7 +211,7 @@ def measure(settings: Settings) -> dict[str, Any]:
             "colours it sees where nothing was asked": float(
                 np.mean([colour_right(case, picture) for (_, case), picture in zip(few, empty)])
             ),
-            "shapes it sees where nothing was asked": float(np.mean(told(empty)[1])),
+            "shapes it sees where nothing was asked": float(np.mean(recognise(empty)[1])),
         },
         "guidance 1 against 7.5": {"mean difference inside the mask, of 255": float(np.mean(apart))},
         "empty prompt, SSIM with the original": {
@@ -240,7 +241,7 @@ def draw_sheet(
     shapes: Sequence[bool],
     guesses: Sequence[str],
 ) -> None:
-    """The first cases: what was given with the mask dark, what was painted; then some of the empty prompt."""
+    """The first cases, the input with a dark mask beside the fill; then some fills of the empty prompt."""
     labels = [
         case.prompt + ("" if colour else " [colour]") + ("" if shape else f" [{guess}?]")
         for case, colour, shape, guess in zip(cases, colours, shapes, guesses, strict=True)
@@ -250,13 +251,13 @@ def draw_sheet(
     shown = [*cases[:count], *cases[:extra]]
     given = torch.stack([case.image * (1 - 0.6 * case.mask) for case in shown])
     results = _tensor([*painted[:count], *empty[:extra]])
-    write_sheet(
+    write_contact_sheet(
         RESULTS / "fill_quality.jpg", [given, results], [*labels, *["(empty prompt)"] * extra], across=4
     )
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """The figures in a table."""
+    """The figures as Markdown tables."""
     settings = found["settings"]
     lines = [
         f"{settings['cases']} fills of 256 x 256 in {settings['steps']} steps at a guidance of "

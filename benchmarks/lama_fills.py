@@ -1,4 +1,4 @@
-"""The fills that `benchmarks.lama_quality` compares: OpenCV's, the bare pyramid's and the committed network's."""
+"""The fills that `benchmarks.lama_quality` compares: OpenCV's, the pyramid's and the committed network's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 Picture = NDArray[np.uint8]
+# Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3].
 Fill = Callable[[Picture, Picture], Picture]
-"""Image [H, W, 3] and mask [H, W] (1 in the hole) to the filled image [H, W, 3]."""
 
 OPENCV_RADIUS_PIXELS = 3
 
 
-def compact_network(loudness: float = 1.0) -> Fill:
-    """The committed weights in the committed template, in onnxruntime; their grain so many times as loud."""
+def compact_network(grain_factor: float = 1.0) -> Fill:
+    """The committed weights in the committed template, in onnxruntime, with their grain scaled by a factor."""
     weights = load_file(LAMA_WEIGHTS)
     last = f"generator.model.{len(Generator(COMPACT_CONFIG).model) - 1}"
     for name in (f"{last}.weight", f"{last}.bias"):
-        weights[name][OUT_CHANNELS:] *= loudness
+        weights[name][OUT_CHANNELS:] *= grain_factor
     model = fill(onnx.load(str(LAMA_TEMPLATE)), weights)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -40,7 +40,7 @@ def compact_network(loudness: float = 1.0) -> Fill:
 
 
 def pyramid(image: Picture, mask: Picture) -> Picture:
-    """The fill that the network starts from."""
+    """The fill that the network corrects."""
     filled = pyramid_fill(to_tensor(image), torch.from_numpy(mask)[None, None].float())
     return np.asarray((filled[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
 

@@ -1,12 +1,11 @@
-"""How well the compact LaMa fills holes in photos it never saw, beside OpenCV's fills.
+"""How well the compact LaMa fills holes in photos that it was not trained on, beside OpenCV's fills.
 
     python -m benchmarks.lama_quality [--photos FOLDER]
 
 The photos are the eight of demo/photos, which training leaves out by name. The network is the committed template and
 weights, run by onnxruntime. Three figures of the hole: PSNR and SSIM compare with the lost pixels; the spectrum error
-compares how rough the fill is, at every scale, and forgives other pixels of the same texture
-(nexus_export.training.lama_spectrum.hole_spectrum_error). Writes results/lama_quality.json,
-results/lama_quality.md and results/lama_quality.jpg; of other photos, it only prints the page.
+compares texture at every scale, and ignores which pixels make it (`nexus_training.lama.spectrum.hole_spectrum_error`).
+Writes results/lama_quality.json, .md and .jpg; with --photos it only prints the page.
 """
 
 import argparse
@@ -18,16 +17,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from nexus_export.training.lama_masks import boxes, outlines, strokes
-from nexus_export.training.lama_spectrum import hole_spectrum_error
+from nexus_training.lama.masks import boxes, outlines, strokes
+from nexus_training.lama.spectrum import hole_spectrum_error
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.lama_fills import FILLS, Fill, Picture, compact_network, to_tensor
 from benchmarks.publish import RESULTS, publish
 
+# By fill, group of holes and name of a figure.
 Results = dict[str, dict[str, dict[str, float]]]
-"""Fill, group of holes, and the name of a figure."""
 
 PHOTOS = Path("demo/photos")
 LONGEST_SIDE = 512
@@ -36,9 +35,9 @@ MASKS_OF_A_KIND = 4
 LARGEST_SHARE = 0.25
 TILE = 256
 OURS = "compact LaMa"
-LOUDNESSES = (0.0, 0.75, 1.25)
-"""Of the grain, measured beside the served one: none, and near both ends of what meets the aims on validation
-photos."""
+# Measured besides the served grain (1): none, and near both ends of the range that meets the aims on validation
+# photos.
+GRAIN_FACTORS = (0.0, 0.75, 1.25)
 AIMS = {
     **{
         ("mean leads", f"{key} over {name}"): 0.0
@@ -63,7 +62,7 @@ def read_photos(folder: Path) -> dict[str, Picture]:
 
 
 def make_mask(kind: str, seed: Sequence[int], height: int, width: int) -> Picture:
-    """A seeded hole [height, width] of the kind, at most ``LARGEST_SHARE`` of the picture."""
+    """A seeded hole [height, width] of the kind, at most `LARGEST_SHARE` of the picture."""
     rng = np.random.default_rng(seed)
     while True:
         mask = MASK_KINDS[kind](rng, LONGEST_SIDE)[:height, :width]
@@ -126,7 +125,7 @@ def measure(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Results
         for kind_index, kind in enumerate(MASK_KINDS):
             for number in range(MASKS_OF_A_KIND):
                 mask = make_mask(kind, (index, kind_index, number), *photo.shape[:2])
-                # What is under the hole must not help: it is blanked before any fill sees it.
+                # Blanked, so that no fill can use the pixels under the hole.
                 holed = photo * (1 - mask[..., None])
                 for name, fill_hole in fills.items():
                     filled = fill_hole(holed, mask)
@@ -161,7 +160,7 @@ def table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sheet(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Image.Image:
+def contact_sheet(photos: Mapping[str, Picture], fills: Mapping[str, Fill]) -> Image.Image:
     """One row a photo, at native pixels around the hole: the hole, every fill, the truth; labelled."""
     columns = ["input", *fills, "truth"]
     label = 18
@@ -220,14 +219,14 @@ def page(found: Mapping[str, Any]) -> str:
     ]
     lines += [
         "",
-        "Its grain is louder or quieter at one number's will, SSIM and spectra want opposite things of it:",
+        "One factor scales its grain; SSIM and spectra ask for opposite amplitudes:",
         "",
-        "| loudness | PSNR, dB | SSIM | spectrum error, dB |",
+        "| factor | PSNR, dB | SSIM | spectrum error, dB |",
         "|---|---|---|---|",
     ]
     lines += [
         f"| {name} | {row['psnr_db']:.2f} | {row['ssim']:.3f} | {row['spectrum_error_db']:.2f} |"
-        for name, row in found["loudness"].items()
+        for name, row in found["grain factor"].items()
     ]
     return "\n".join(lines) + "\n"
 
@@ -236,7 +235,7 @@ def main() -> None:
     """Measure and publish."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lama_quality", description="Measure LaMa.")
     parser.add_argument(
-        "--photos", type=Path, default=PHOTOS, help="folder of other photos, for the page alone"
+        "--photos", type=Path, default=PHOTOS, help="folder of other photos; only prints the page"
     )
     options = parser.parse_args()
     photos = read_photos(options.photos)
@@ -253,13 +252,13 @@ def main() -> None:
             "dB below half the pyramid's": round(errors["pyramid"] / 2 - errors[OURS], 4),
         },
     }
-    other = measure(photos, {f"{factor:g}": compact_network(factor) for factor in LOUDNESSES})
-    loudness = {name: row["all"] for name, row in other.items()} | {"1": results[OURS]["all"]}
-    found["loudness"] = dict(sorted(loudness.items(), key=lambda item: float(item[0])))
+    other = measure(photos, {f"{factor:g}": compact_network(factor) for factor in GRAIN_FACTORS})
+    grain = {name: row["all"] for name, row in other.items()} | {"1": results[OURS]["all"]}
+    found["grain factor"] = dict(sorted(grain.items(), key=lambda item: float(item[0])))
     if options.photos != PHOTOS:
         print(page(found))
         return
-    sheet(photos, fills).save(RESULTS / "lama_quality.jpg", quality=88)
+    contact_sheet(photos, fills).save(RESULTS / "lama_quality.jpg", quality=88)
     publish("lama_quality", found, page(found), least=AIMS)
 
 

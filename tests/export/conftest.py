@@ -17,12 +17,10 @@ from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.sam.encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
 from nexus_export.sources import CLIP_VOCABULARY, MOBILE_SAM_ENCODER, PinnedFile, fetch
-from nexus_export.training.sdxl_photos import PhotoCrops
 from numpy.typing import NDArray
 from PIL import Image
 
 from tests.export import narrow_sam2
-from tests.export.muted_photos import muted_photo
 from tests.export.random_isnet import write_isnet
 
 ROOT = Path(__file__).parents[2]
@@ -101,12 +99,6 @@ def open_session() -> Callable[[Path], onnxruntime.InferenceSession]:
     # Memory patterns cost the encoder half a gigabyte at a batch of 4, and these tests no time.
     options.enable_mem_pattern = False
     return lambda path: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-@pytest.fixture(scope="session")
-def photos() -> PhotoCrops:
-    """Crops to train the compact SDXL on, of one muted photo."""
-    return PhotoCrops([muted_photo(0)], torch.device("cpu"))
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-"""Training of the networks whose weights this project makes itself."""
