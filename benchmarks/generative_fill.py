@@ -24,7 +24,7 @@ from nexus_server.local import LocalServer
 from PIL import Image
 
 from benchmarks.publish import RESULTS, machine, publish
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, PeakMemory, resident_bytes
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, PeakMemory, resident_bytes
 
 STEPS = (4, 8, 12, 20, 25, 30, 40, 50)
 SIZE = (256, 256)

@@ -29,15 +29,15 @@ from nexus_server.local import LocalServer
 from tritonclient.utils import np_to_triton_dtype
 
 from benchmarks.publish import machine, publish
-from tests.functional.helpers import (
+from tests.functional.support.deployment import (
     MODELS,
     PHOTOS,
     ROOT,
     PeakMemory,
     executions,
     resident_bytes,
-    unique_photo,
 )
+from tests.functional.support.photos import unique_photo
 
 ROUNDS = 40
 CLIENTS = 8

@@ -1,4 +1,4 @@
-"""One picture that shows every operation: input with clicks, mask, result."""
+"""Draws one picture of every operation: input with clicks, mask, result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADINGS = ("input", "mask", "result")
 
 @dataclass(frozen=True)
 class Row:
-    """`mask` is BOOL [H, W], or UINT8 [H, W] for an alpha channel; the pictures are RGB."""
+    """One operation. `mask` is BOOL [H, W], or UINT8 [H, W] for an alpha channel; `input` and `result` are RGB."""
 
     label: str
     input: Image.Image
@@ -45,8 +45,8 @@ def draw(rows: list[Row]) -> Image.Image:
     return sheet
 
 
-def on_chequers(cutout: Image.Image) -> Image.Image:
-    """An RGBA picture over the grey squares that stand for transparency."""
+def on_checkerboard(cutout: Image.Image) -> Image.Image:
+    """An RGBA picture over a grey checkerboard, which shows its transparency."""
     square = max(cutout.size) // 32
     y, x = np.mgrid[: cutout.height, : cutout.width] // square
     board = Image.fromarray(np.where((x + y) % 2, 255, 205).astype(np.uint8)).convert("RGBA")

@@ -25,9 +25,8 @@ from rich.table import Table
 HERE = Path(__file__).parent
 PHOTOS = HERE / "photos"
 OUT = HERE / "out"
-MODELS = HERE.parent / "model_repository"
 LOG = HERE.parent / "build/demo-server.log"
-#: What the default networks know how to paint; see the card of the compact SDXL in MODELS.md.
+# What the default networks can paint; see the card of the compact SDXL in MODELS.md.
 PROMPTS = ("a shiny red ball", "a blue cube", "a yellow star")
 
 Result = TypeVar("Result")
@@ -49,12 +48,12 @@ class Timings:
         return result
 
 
-def main() -> None:
+def main(models: Path) -> None:
     OUT.mkdir(exist_ok=True)
     console.print("starting Triton on loopback ...")
     table = Table("operation", "size", "ms")
     table.columns[1].justify = table.columns[2].justify = "right"
-    with LocalServer(MODELS, LOG) as server, Client(server.url) as client:
+    with LocalServer(models, LOG) as server, Client(server.url) as client:
         console.print(f"ready at {server.url}; editing photos:")
         sheet = run(client, Timings(table))
     sheet.save(OUT / "contact_sheet.png")
@@ -108,7 +107,7 @@ def run(client: Client, timings: Timings) -> Image.Image:
     save(cut, "remove_background.png")
     alpha = np.asarray(cut.getchannel("A"))
     rows.append(
-        contact_sheet.Row("remove_background: transparent", photo, alpha, contact_sheet.on_chequers(cut))
+        contact_sheet.Row("remove_background: transparent", photo, alpha, contact_sheet.on_checkerboard(cut))
     )
 
     photo, path = load("bridge.jpg")
@@ -180,7 +179,7 @@ def scratch(photo: Image.Image) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(Path(sys.argv[1]) if sys.argv[1:] else HERE.parent / "model_repository")
     except (NexusError, ServerError, OSError) as error:
         sys.exit(f"demo: {error}\ndemo: the server's log is {LOG}")
     except KeyboardInterrupt:

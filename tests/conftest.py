@@ -1,8 +1,8 @@
-"""What holds for every test."""
+"""Set-up of all tests."""
 
 from __future__ import annotations
 
 import signal
 
-# A shell lets what it starts in its background ignore SIGINT, and so would every process that a test starts.
+# A shell makes its background jobs ignore SIGINT, and every process that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

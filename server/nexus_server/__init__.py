@@ -1,4 +1,4 @@
-"""Serves a model repository with a real tritonserver: found, or set up, then watched.
+"""Serves a model repository with a real tritonserver: finds or sets one up, then supervises it.
 
-Knows processes, ports and files; nothing of images or networks.
+Knows processes, ports and files; knows nothing of images or networks.
 """

@@ -12,21 +12,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nexus_server import repository, triton
+from nexus_server import installation, repository
 from nexus_server.engines import find_node
 from nexus_server.errors import ServerError
-from nexus_server.supervisor import Supervisor, say
+from nexus_server.log import log
+from nexus_server.supervisor import Supervisor
 from nexus_server.tritonserver import Settings
 
 
 def main() -> None:
-    """Parse the command line and serve; exit status 1 and one sentence when that is not possible."""
+    """Parse the command line and serve; exit with status 1 and one sentence if that is not possible."""
     options = _parser().parse_args()
-    # Until the supervisor takes over, an end by signal leaves neither a traceback nor a half-made folder.
+    # Until the supervisor takes over, SIGTERM must leave neither a traceback nor a temporary folder.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if options.check:
-            triton.check_machine()
+            installation.check_machine()
         else:
             serve(options)
     except ServerError as error:
@@ -36,21 +37,21 @@ def main() -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Find tritonserver, link what is ready, and supervise until a signal says stop. Raises ServerError."""
+    """Find tritonserver, assemble what is ready, and supervise it until a signal. Raises ServerError."""
     ports = (options.grpc_port, options.http_port, options.metrics_port)
     if len(set(ports)) < len(ports):
         raise ServerError("gRPC, HTTP and metrics need a port each; give three different ones.")
     models = repository.scan(options.models, find_node())
-    for sentence in models.sentences():
-        say(sentence)
+    for message in models.messages():
+        log(message)
     with tempfile.TemporaryDirectory(prefix="nexus-server-") as folder:
         runtime = Path(folder)
-        found = triton.find(runtime)
+        found = installation.find(runtime)
         host = options.host or ("127.0.0.1" if found.embedded else "0.0.0.0")
         if found.embedded and not ipaddress.IPv4Address(host).is_loopback:
             raise ServerError(
-                f"the embedded tritonserver {triton.EMBEDDED_VERSION} has known security holes and serves loopback "
-                f"addresses only, not {host}; use the vendor's image to serve a network."
+                f"the embedded tritonserver {installation.EMBEDDED_VERSION} has known security holes and serves "
+                f"loopback addresses only, not {host}; use the vendor's image to serve a network."
             )
         for port in ports:
             _check_free(host, port)
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long a start may take; large networks need longer on a CPU (default: %(default)g)",
     )
     parser.add_argument(
-        "--check", action="store_true", help="say only what this machine lacks, and start nothing"
+        "--check", action="store_true", help="only report what this machine lacks; start nothing"
     )
     return parser
 
@@ -111,24 +112,24 @@ def _ipv4(host: str) -> str:
         return str(ipaddress.IPv4Address("127.0.0.1" if host == "localhost" else host))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{host} is not an IPv4 address; 127.0.0.1 is this machine alone, 0.0.0.0 every network of it."
+            f"{host} is not an IPv4 address; 127.0.0.1 serves this machine only, 0.0.0.0 all its networks."
         ) from None
 
 
-def _port(word: str) -> int:
-    if word.isdecimal() and 1 <= int(word) <= 65535:
-        return int(word)
-    raise argparse.ArgumentTypeError(f"{word} is not a port; choose one of 1 to 65535.")
+def _port(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a port; choose one of 1 to 65535.")
 
 
-def _seconds(word: str) -> float:
+def _seconds(text: str) -> float:
     try:
-        seconds = float(word)
+        seconds = float(text)
     except ValueError:
         seconds = 0
     if 0 < seconds < math.inf:
         return seconds
-    raise argparse.ArgumentTypeError(f"{word} is not a time; give seconds, more than 0.")
+    raise argparse.ArgumentTypeError(f"{text} is not a duration; give seconds, more than 0.")
 
 
 def _check_free(host: str, port: int) -> None:

@@ -2,4 +2,4 @@
 
 
 class ServerError(Exception):
-    """Why serving is not possible, in one sentence that ends with what to do."""
+    """Serving is not possible; the message is one sentence that ends with the remedy."""

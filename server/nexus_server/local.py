@@ -1,4 +1,4 @@
-"""A server for the length of a `with` block: what the demo, the tests and the benchmarks run against."""
+"""A server for the duration of a `with` block, as the demo, the tests and the benchmarks use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from nexus_server.errors import ServerError
 from nexus_server.supervisor import CHANNEL
 
-# Twice what a server takes to drain: the pipelines first, then Triton itself; see supervisor.py.
+# Above the two drain timeouts in a row, of the pipelines and then of Triton itself; see supervisor.py.
 STOP_TIMEOUT_S = 75.0
 
 
@@ -30,7 +30,7 @@ class LocalServer:
         with LocalServer(Path("model_repository"), Path("build/server.log")) as server:
             client = Client(server.url)
 
-    Entering waits until the server is ready; raises ServerError with the end of the log when it does not get so.
+    Entering waits until the server is ready. Raises ServerError with the end of the log if it does not become ready.
     """
 
     def __init__(self, models: Path, log: Path, *options: str) -> None:
@@ -67,7 +67,7 @@ class LocalServer:
         self.stop()
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Return as soon as the server takes requests; raises ServerError after `timeout_s` or when it exits."""
+        """Return as soon as the server takes requests. Raises ServerError after `timeout_s` or if it exits."""
         deadline = time.monotonic() + timeout_s
         with contextlib.closing(grpc.InferenceServerClient(self.url, channel_args=CHANNEL)) as client:
             while time.monotonic() < deadline and self.process.poll() is None:
@@ -90,7 +90,7 @@ class LocalServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports of loopback that nothing listens on at this moment."""
+    """Distinct TCP ports on loopback that are free at this moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:

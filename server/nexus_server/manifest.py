@@ -1,6 +1,6 @@
-"""What a TensorRT plan is for, as model.plan.json beside it tells: read with distrust, since anyone may have edited it.
+"""Reads model.plan.json, the manifest of a TensorRT plan; validates every field, since anyone may have edited it.
 
-export/nexus_export/engines/manifest.py writes that file, and tests/export/test_engines.py holds both to one format.
+export/nexus_export/engines/manifest.py writes the file; tests/export/test_engines.py checks that both agree.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class ManifestError(Exception):
-    """What is the matter with a manifest, as the end of a sentence about its plan."""
+    """A manifest cannot be used; the message is a predicate whose subject is the plan."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The facts by which the server chooses: what the plan runs on, and which files it belongs to.
+    """The fields by which the server decides: the hardware and library of a plan, and the files it belongs to.
 
-    `onnx_sha256` are the digests of the files that it was built from, by their names; `rows` is the largest batch.
+    `onnx_sha256` maps the names of the files that the plan was built from to their digests.
     """
 
     network: str
@@ -31,69 +31,69 @@ class Manifest:
     library: str
     library_version: str
     onnx_sha256: dict[str, str]
-    rows: int
+    max_batch_size: int
     engine_sha256: str
     engine_bytes: int
 
 
 def read(path: Path) -> Manifest:
-    """The manifest at `path`. Raises ManifestError."""
+    """Read the manifest at `path`. Raises ManifestError if a field is missing or malformed."""
     if not path.exists():
         raise ManifestError("has no manifest")
-    if not path.is_file():  # a device would be read for ever
+    if not path.is_file():  # reading a device might never end
         raise ManifestError("has a manifest that is not a file")
     try:
-        facts = json.loads(path.read_text())
+        fields = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         raise ManifestError("has a manifest that cannot be read") from None
-    if not isinstance(facts, dict):
+    if not isinstance(fields, dict):
         raise ManifestError("has a manifest that cannot be read")
     return Manifest(
         **{
-            name: _text(facts, name)
+            name: _text(fields, name)
             for name in ("network", "gpu", "library", "library_version", "engine_sha256")
         },
-        onnx_sha256=_digests(facts),
-        rows=_rows(facts),
-        engine_bytes=_count(facts.get("engine_bytes"), "engine_bytes"),
+        onnx_sha256=_digests(fields),
+        max_batch_size=_max_batch_size(fields),
+        engine_bytes=_count(fields.get("engine_bytes"), "engine_bytes"),
     )
 
 
-def _text(facts: dict[str, Any], name: str) -> str:
-    value = facts.get(name)
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
     if not isinstance(value, str):
-        raise _wrong(name)
+        raise _malformed(name)
     return value
 
 
-def _digests(facts: dict[str, Any]) -> dict[str, str]:
-    digests = facts.get("onnx_sha256")
+def _digests(fields: dict[str, Any]) -> dict[str, str]:
+    digests = fields.get("onnx_sha256")
     if not isinstance(digests, dict):
-        raise _wrong("onnx_sha256")
+        raise _malformed("onnx_sha256")
     for name, digest in digests.items():
         is_digest = isinstance(digest, str) and _DIGEST.fullmatch(digest)
         if not (is_digest and _FILE_NAME.fullmatch(name)):
-            raise _wrong("onnx_sha256")
+            raise _malformed("onnx_sha256")
     return digests
 
 
-def _rows(facts: dict[str, Any]) -> int:
-    """The batch that every input of the profile takes."""
-    profile = facts.get("profile")
+def _max_batch_size(fields: dict[str, Any]) -> int:
+    """The largest batch that every input of the profile takes."""
+    profile = fields.get("profile")
     if not isinstance(profile, dict) or not profile:
-        raise _wrong("profile")
-    found = []
+        raise _malformed("profile")
+    sizes = []
     for shapes in profile.values():
-        most = shapes.get("most") if isinstance(shapes, dict) else None
-        found.append(_count(most[0] if isinstance(most, list) and most else None, "profile"))
-    return min(found)
+        largest = shapes.get("most") if isinstance(shapes, dict) else None
+        sizes.append(_count(largest[0] if isinstance(largest, list) and largest else None, "profile"))
+    return min(sizes)
 
 
 def _count(value: object, name: str) -> int:
     if type(value) is not int or value < 1:  # True is an int too
-        raise _wrong(name)
+        raise _malformed(name)
     return value
 
 
-def _wrong(name: str) -> ManifestError:
+def _malformed(name: str) -> ManifestError:
     return ManifestError(f"has a manifest whose {name} is missing or malformed")

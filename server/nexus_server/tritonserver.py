@@ -1,4 +1,4 @@
-"""One life of a tritonserver: its command line, its process, and an end that leaves nothing behind."""
+"""One run of a tritonserver: its command line, its process, and a clean end."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from pathlib import Path
 
 import psutil
 
-from nexus_server.processes import below, is_alive
-from nexus_server.triton import Triton
+from nexus_server.installation import Installation
+from nexus_server.log import log
+from nexus_server.process import descendants, is_alive
 
 DRAIN_TIMEOUT_S = 30
-# What a broken server gets to finish requests of its healthy models; with a dead stub it never exits by itself.
+# Time for a broken server to finish the requests of its healthy models; with a dead stub it never exits by itself.
 BROKEN_TIMEOUT_S = 3
-# For the kernel to end what was killed.
+# Time for the kernel to end killed processes.
 _KILL_TIMEOUT_S = 5
-# glibc gives every few threads a heap of their own, and what one photo freed there serves no other: with two heaps a
-# process, the memory after many photos is a tenth less. And it raises the size from which memory goes back when freed
-# to that of the largest ever freed: with that size fixed (bytes), the peak after a few hundred requests of all
-# operations, eight clients among them, is 2.0 GB instead of 2.7.
+# glibc gives every few threads a heap of their own, and memory freed in one heap cannot be used by another: with two
+# heaps a process, memory after many photos is a tenth less. glibc also raises the size from which freed memory returns
+# to the kernel up to the largest block ever freed: with that size fixed (bytes), the peak after a few hundred requests
+# of all operations, with eight clients at once, is 2.0 GB instead of 2.7.
 _ALLOCATOR = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": "1048576",
@@ -38,7 +39,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to listen (an IPv4 address), how much memory the response cache may take, how long a start may."""
+    """The IPv4 address and ports to listen on, the size of the response cache, and the time limit of a start."""
 
     host: str
     grpc_port: int
@@ -49,7 +50,7 @@ class Settings:
 
 
 class Tritonserver:
-    """A running tritonserver; `start` makes one."""
+    """A running tritonserver, made by `start`."""
 
     def __init__(self, process: asyncio.subprocess.Process, shm_prefix: str) -> None:
         self._process = process
@@ -57,68 +58,69 @@ class Tritonserver:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, triton: Triton, models: Path, settings: Settings) -> Tritonserver:
-        """Start `triton` on the assembled repository at `models`."""
-        # The pid alone does not tell containers apart that share /dev/shm: each has a process 1.
+    async def start(cls, installation: Installation, models: Path, settings: Settings) -> Tritonserver:
+        """Start the server of `installation` on the assembled repository at `models`. Raises OSError."""
+        # The pid alone is not unique among containers that share /dev/shm: each has a process 1.
         shm_prefix = f"nexus_{os.getpid()}_{secrets.token_hex(4)}_"
-        # Have the kernel end tritonserver when the supervisor is killed, so that nothing is left behind (prctl(2)).
-        # Looked up here: between fork and exec another thread's lock on the loader could never be released.
+        # The kernel ends tritonserver when the supervisor is killed, so that no process is left behind (prctl(2)).
+        # Looked up here because between fork and exec another thread's lock on the loader would never be released.
         prctl = ctypes.CDLL(None).prctl
         process = await asyncio.create_subprocess_exec(
-            *_command(triton, models, settings, shm_prefix),
-            env={**_ALLOCATOR, **os.environ, **triton.environment},
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then drains the server
+            *_command(installation, models, settings, shm_prefix),
+            env={**_ALLOCATOR, **os.environ, **installation.environment},
+            start_new_session=True,  # Ctrl-C reaches only the supervisor, which then drains the server
             preexec_fn=functools.partial(prctl, _PR_SET_PDEATHSIG, signal.SIGTERM),
         )
         return cls(process, shm_prefix)
 
     @property
     def ended(self) -> str:
-        """How the process ended; "" while it runs."""
+        """How the process ended, "" while it runs."""
         status = self._process.returncode
         return "" if status is None else f"tritonserver exited with status {status}"
 
     async def stop(self, stubs: Iterable[psutil.Process], timeout_s: float) -> None:
-        """End it, within `timeout_s` or by force; the processes below it, `stubs` among them; its shared memory."""
-        # The stubs of a server that is dead are known from before alone, the latest of a failed start from now alone.
-        doomed = {*stubs, *below(self.pid)}
-        with contextlib.suppress(ProcessLookupError):  # it may have ended, or end by itself at any moment
+        """End the server, by force after `timeout_s`, and all processes below it; remove its shared memory.
+
+        `stubs` are the processes below it that the caller knows.
+        """
+        # A dead server's stubs are only in the earlier snapshot; those of a failed start only in a fresh scan.
+        to_kill = {*stubs, *descendants(self.pid)}
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already, or end at any moment
             self._process.terminate()
             try:
                 await asyncio.wait_for(self._process.wait(), timeout_s)
             except asyncio.TimeoutError:
                 self._process.kill()
         await self._process.wait()
-        for process in doomed:
-            # psutil does not mistake another process for this one when its pid is used again
+        for process in to_kill:
+            # psutil refuses to signal a process that reuses the pid
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        # The kernel takes a moment to end what was killed; until then it holds ports, memory and the GPU's.
+        # Until the kernel has ended a killed process, it holds its ports and its memory, on the GPU as well.
         deadline = time.monotonic() + _KILL_TIMEOUT_S
-        while (alive := set(filter(is_alive, doomed))) and time.monotonic() < deadline:
+        while (alive := set(filter(is_alive, to_kill))) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         if alive:
             pids = ", ".join(str(process.pid) for process in alive)
-            print(
-                f"nexus-server: the kernel has not ended {pids} in {_KILL_TIMEOUT_S} s; going on", flush=True
-            )
+            log(f"the kernel has not ended {pids} within {_KILL_TIMEOUT_S} s; going on")
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
             region.unlink(missing_ok=True)
 
 
-def _command(triton: Triton, models: Path, settings: Settings, shm_prefix: str) -> list[str]:
-    # A key nobody knows closes these protocols: nothing remote may load models, map memory or write files.
+def _command(installation: Installation, models: Path, settings: Settings, shm_prefix: str) -> list[str]:
+    # A random key closes these protocols: no remote caller may load models, map memory or write files.
     closed = f"model-repository,shared-memory,trace,logging:nexus-closed={secrets.token_hex(16)}"
     return [
-        str(triton.binary),
+        str(installation.binary),
         f"--model-repository={models}",
-        f"--backend-directory={triton.backends}",
+        f"--backend-directory={installation.backends}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        f"--cache-directory={triton.caches}",
+        f"--cache-directory={installation.caches}",
         f"--cache-config=local,size={settings.cache_bytes}",
         "--model-control-mode=none",
         "--disable-auto-complete-config",
-        # One model that cannot load must not keep the others from serving; it is named when the server is ready.
+        # A model that cannot load must not keep the others from serving; the supervisor then reports it.
         "--exit-on-error=false",
         "--strict-readiness=false",
         f"--grpc-address={settings.host}",

@@ -10,8 +10,8 @@ import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import Meter, Switches, faulty_repository
-from tests.functional.helpers import MODELS, ROOT
+from tests.functional.support.deployment import MODELS, ROOT
+from tests.functional.support.fills import Meter, Switches, faulty_repository
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +42,14 @@ def switches(tmp_path_factory: pytest.TempPathFactory) -> Switches:
 
 @pytest.fixture(scope="session")
 def faulty_server(switches: Switches) -> Iterator[LocalServer]:
-    """Generative fill alone, whose UNets a test can make fail or dawdle."""
+    """Only generative fill, with UNets that a test can make fail or slow down."""
     with LocalServer(switches.models, ROOT / "build/faulty-server.log") as running:
         yield running
 
 
 @pytest.fixture
 def slow_server(faulty_server: LocalServer, switches: Switches) -> Iterator[LocalServer]:
-    """Its UNet takes long enough for the word that the caller has gone to arrive within a step."""
+    """Its UNet is so slow that a cancellation arrives within a step."""
     with switches.slow():
         yield faulty_server
 
@@ -62,6 +62,6 @@ def slow(slow_server: LocalServer) -> Iterator[Client]:
 
 @pytest.fixture
 def meter(slow_server: LocalServer) -> Iterator[Meter]:
-    """What the slow UNet does from now on."""
+    """Counts the work of the slow UNet from now on."""
     with contextlib.closing(grpc.InferenceServerClient(slow_server.url)) as connected:
         yield Meter(connected)

@@ -1,4 +1,4 @@
-"""cleanup and smart_remove on a real Triton: what changes, and above all what does not."""
+"""cleanup and smart_remove on a real Triton: which pixels change, and which do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from nexus_client import Client, InvalidInput
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS, PeakMemory, ellipse, executions, photo_array, resident_bytes
+from tests.functional.support.deployment import PHOTOS, PeakMemory, executions, resident_bytes
+from tests.functional.support.photos import ellipse, photo_array
 
 Bool = npt.NDArray[np.bool_]
 
@@ -30,12 +31,12 @@ def test_outside_the_dilated_mask_nothing_changes(client: Client, name: str, dil
     hole = dilated(mask, dilate) if dilate else mask
     assert filled.shape == photo.shape
     assert np.array_equal(filled[~hole], photo[~hole])
-    # the hole is repainted: by what, the quality report of LaMa says
+    # the hole is repainted; the quality report of LaMa judges how well
     assert (filled[mask] != photo[mask]).any(axis=-1).mean() > 0.5
 
 
 def test_smooth_surroundings_continue(client: Client) -> None:
-    """A black blot on a clear sky vanishes: what comes back is the sky to within a few grey levels."""
+    """A black blot on a clear sky disappears; the result is the sky to within a few grey levels."""
     sky = photo_array("rocket.jpg").copy()
     mask = ellipse(sky.shape, (420, 120), (24, 24))
     blotted = sky.copy()
@@ -59,8 +60,8 @@ def test_twelve_megapixels_at_native_detail_in_bounded_memory(
     hole = dilated(mask, 3)
     assert executions(triton, "lama") == lama + 1
     assert np.array_equal(filled[~hole], photo[~hole])
-    # The decoded photo is 40 MB and lives as decoder's output, canvas and encoder's input; the encoded one is 20 MB and
-    # passes through Triton's, the stub's and the shared memory; the network sees a crop of 512 x 512.
+    # The decoded photo is 40 MB and exists as the decoder's output, canvas and encoder's input. Encoded it is 20 MB and
+    # passes through Triton's, the stub's and the shared memory. The network gets a crop of 512 x 512.
     assert peak.bytes - before < 400e6
 
 
@@ -79,7 +80,7 @@ def test_smart_remove_is_segment_then_cleanup(client: Client) -> None:
 
 
 def test_rough_mask_finds_the_object(client: Client) -> None:
-    """Paint roughly over the rocket: the mask found is that of a box around it."""
+    """With paint roughly over the rocket, the mask is the one for a box around it."""
     photo = Image.open(PHOTOS / "rocket.jpg")
     rough = np.zeros((photo.height, photo.width), bool)
     rough[120:370, 318:348] = True

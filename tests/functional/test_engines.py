@@ -1,4 +1,4 @@
-"""Engines and graphs that cannot serve: a plan for another machine, a plan cut short, a corrupt ONNX file."""
+"""Engines and graphs that cannot serve: a plan for another machine, a truncated plan, a corrupt ONNX file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tritonclient.grpc as grpc
 from nexus_client import Client, InvalidInput, NotDeployed
 from nexus_server.local import LocalServer
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, executions
 
 SERVED = ("u2net", "isnet", "remove_background", "lama", "cleanup", "sam_encoder", "sam_decoder", "segment")
 ENGINE = bytes(1000)
@@ -24,7 +24,7 @@ ENGINE = bytes(1000)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """On a machine that says it has an sm86 GPU: two plans do not fit it, two networks are corrupt."""
+    """On a machine whose driver reports an sm86 GPU: two plans do not fit it, two networks are corrupt."""
     folder = tmp_path_factory.mktemp("engines")
     models = folder / "models"
     for name in SERVED:
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     graph.unlink()  # the file itself is linked to the repository's
     graph.write_bytes(content[: len(content) // 2])
     other = models / "isnet/1/model.onnx"
-    other.parent.mkdir(exist_ok=True)  # only a build makes it
+    other.parent.mkdir(exist_ok=True)  # only a build creates it
     other.unlink(missing_ok=True)
     other.write_bytes(b"no graph")
     driver = folder / "bin/nvidia-smi"
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(driver.parent), prepend=os.pathsep)
         with LocalServer(models, ROOT / "build/engines-server.log") as running:
-            # Ready once with all models, of which some did not load, and again without those.
+            # It is ready once with all models, although some did not load, and again without those.
             deadline = time.monotonic() + 60
             while " at grpc " not in running.log.read_text():
                 assert time.monotonic() < deadline, "the server does not serve"
@@ -73,7 +73,7 @@ def plan(folder: Path, gpu: str) -> Path:
 
 
 def test_the_onnx_file_serves_for_a_plan_that_does_not_fit(server: LocalServer) -> None:
-    """And that is said once for each, in one line."""
+    """And the log reports that once for each, in one line."""
     with Client(server.url) as client:
         mask = client.remove_background(PHOTOS / "chelsea.jpg", background="transparent").getchannel("A")
         assert client.cleanup(PHOTOS / "chelsea.jpg", mask).size == (451, 300)
@@ -85,7 +85,7 @@ def test_the_onnx_file_serves_for_a_plan_that_does_not_fit(server: LocalServer) 
 
 
 def test_a_corrupt_network_is_named_and_the_others_serve(server: LocalServer) -> None:
-    """What needs it is not served, and a client that tries again by default is told so at once."""
+    """Pipelines that need it are not served, and a client gets that answer at once, without retries."""
     sentences = [line for line in server.log.read_text().splitlines() if line.startswith("nexus-server:")]
     unloaded = "it did not load; the server's messages above say why"
     assert sentences[3:-1] == [
@@ -104,8 +104,8 @@ def test_a_corrupt_network_is_named_and_the_others_serve(server: LocalServer) ->
             client.remove_background(PHOTOS / "chelsea.jpg", model="isnet")
 
 
-def test_what_is_left_out_makes_nothing_start_anew(server: LocalServer) -> None:
-    """Two rounds of the supervisor's probes find nothing to mend."""
+def test_dropped_models_cause_no_restart(server: LocalServer) -> None:
+    """Two rounds of the supervisor's probes find no fault."""
     with contextlib.closing(grpc.InferenceServerClient(server.url)) as triton:
         before = executions(triton, "cleanup")
         deadline = time.monotonic() + 30

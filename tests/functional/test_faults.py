@@ -1,4 +1,4 @@
-"""What is killed or hangs comes back: every stub, and tritonserver itself, under a client that retries."""
+"""Every stub, and tritonserver itself, is replaced when it is killed or hangs, and a client that retries completes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import psutil
 import pytest
 from nexus_client import Client, GenerativeFill, NexusError
 from nexus_server.local import LocalServer
-from nexus_server.processes import is_alive
+from nexus_server.process import is_alive
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, hole
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, processes, subset
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, processes, subset
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, hole
 
 RECOVERY_S = 60.0
 NETWORKS = ["sam_encoder", "sam_decoder", "lama", "u2net"]
@@ -27,9 +27,9 @@ FILL = ["sdxl_text_encoder", "sdxl_vae_encoder", "sdxl_unet", "sdxl_vae_decoder"
 
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A server of this module's own, since the others must not see it die; one for each parameter.
+    """A server of this module's own, since no other test must see it die; one for each parameter.
 
-    The more often a supervisor has had to restart of late, the longer it waits: four deaths each cost no wait.
+    The restart delay doubles with every restart: up to four deaths for each server cost no wait.
     """
     models = subset(tmp_path_factory.mktemp(request.param) / "models", *NETWORKS, *PIPELINES)
     with LocalServer(models, ROOT / f"build/fault-{request.param}-server.log") as running:
@@ -38,7 +38,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def fill_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """The same, of generative fill."""
+    """The same for generative fill."""
     models = subset(tmp_path_factory.mktemp("fill") / "models", *FILL)
     with LocalServer(models, ROOT / "build/fault-fill-server.log") as running:
         yield running
@@ -55,7 +55,7 @@ def find(server: LocalServer, victim: str) -> psutil.Process:
     raise AssertionError(f"no process of {victim}")
 
 
-# Two decorators each: with one for both, pytest would start a server for every victim.
+# Two decorators each, because with one pytest would start a server for every victim.
 @pytest.mark.parametrize("victim", NETWORKS)
 @pytest.mark.parametrize("server", ["networks"], indirect=True)
 def test_a_killed_network_is_replaced_and_a_client_completes(server: LocalServer, victim: str) -> None:
@@ -94,7 +94,7 @@ def kill_and_complete(server: LocalServer, victim: str) -> None:
 
 @pytest.mark.parametrize("victim", ["sdxl_unet", "generative_fill"])
 def test_a_killed_process_of_a_fill_is_replaced(fill_server: LocalServer, victim: str) -> None:
-    """Also while the fill is under way: the client sends it again, but for a stream whose steps were seen."""
+    """Also during a fill: the client sends it again, except for a stream that has yielded a step."""
     process = find(fill_server, victim)
     with Client(fill_server.url, timeout=RECOVERY_S) as client, ThreadPoolExecutor(1) as pool:
         stream = client.generative_fill_stream(PHOTO, hole(*SIZE), PROMPT, steps=150, strength=1.0)
@@ -112,7 +112,7 @@ def test_a_killed_process_of_a_fill_is_replaced(fill_server: LocalServer, victim
 @pytest.mark.parametrize("victim", ["remove_background", "sam_encoder", "lama"])
 @pytest.mark.parametrize("server", ["hung"], indirect=True)
 def test_a_hung_process_is_replaced(server: LocalServer, victim: str) -> None:
-    """A stopped stub is alive and ready to Triton, and its model may have a cache that answers in its place."""
+    """To Triton a stopped stub is alive and ready, and the model's cache may answer in its place."""
     process = find(server, victim)
     log = server.log.read_text()
     process.suspend()
@@ -131,7 +131,7 @@ def test_a_hung_process_is_replaced(server: LocalServer, victim: str) -> None:
 
 
 def test_a_deadlock_is_noticed_by_inference(tmp_path: Path) -> None:
-    """A pipeline that waits for nothing is alive to the kernel and ready to Triton, but idle, and answers no probe."""
+    """A deadlocked pipeline is alive to the kernel and ready to Triton, but idle, and answers no probe."""
     for model in ("u2net", "remove_background"):
         shutil.copytree(MODELS / model, tmp_path / "models" / model)
     with (tmp_path / "models/remove_background/1/model.py").open("a") as code:
@@ -144,7 +144,7 @@ def test_a_deadlock_is_noticed_by_inference(tmp_path: Path) -> None:
 
 
 def test_a_stopped_server_finishes_its_fills_and_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM: the fill under way still gets its networks; then every process ends, and their shared memory is gone."""
+    """After SIGTERM a fill in progress still gets its networks; then all processes and their shared memory are gone."""
     with LocalServer(subset(tmp_path / "models", *FILL), ROOT / "build/stop-server.log") as server:
         below = processes(server)[1:]
         regions = set(Path("/dev/shm").glob(f"nexus_{server.process.pid}_*"))

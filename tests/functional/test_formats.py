@@ -1,4 +1,4 @@
-"""Pictures of every mode and orientation give what their plain RGB twins give."""
+"""Pictures of every mode and orientation give the same results as their plain RGB twins."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from nexus_client import Client
 from PIL import Image, ImageOps
 
-from tests.functional.malformed_files import chunk, encode, png
-from tests.functional.pictures import (
+from tests.functional.support.formats import (
     DILATE,
     LOSSY,
     OPAQUE,
@@ -28,10 +27,11 @@ from tests.functional.pictures import (
     photo,
     rgba,
 )
+from tests.functional.support.malformed_files import chunk, encode, png
 
 
 @pytest.mark.parametrize("name", OPAQUE)
-def test_cleanup_keeps_the_pixels_that_a_file_stands_for(name: str, client: Client) -> None:
+def test_cleanup_keeps_the_pixels_of_a_lossless_file(name: str, client: Client) -> None:
     data, expected = OPAQUE[name]()
     filled = client.cleanup(data, hole(), dilate=DILATE)
     assert (filled.mode, filled.size) == ("RGB", (240, 160))
@@ -41,18 +41,18 @@ def test_cleanup_keeps_the_pixels_that_a_file_stands_for(name: str, client: Clie
 
 
 @pytest.mark.parametrize("name", LOSSY)
-def test_cleanup_keeps_the_pixels_that_a_lossy_file_decodes_to(name: str, client: Client) -> None:
+def test_cleanup_keeps_the_pixels_of_a_lossy_file(name: str, client: Client) -> None:
     data = LOSSY[name]()
     expected = decoded(data)
     filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))
     np.testing.assert_array_equal(filled[outside()], expected[outside()])
-    # Not merely what Pillow says: the right way round and of the right colours. Quality 75 and chroma at half the
-    # size lose 3 levels or so on this photo; inverted inks would differ by a hundred.
+    # Pillow is not the only witness: orientation and colours must be right. Quality 75 and chroma at half the size
+    # lose about 3 levels on this photo; inverted inks would differ by a hundred.
     original = np.repeat(grey()[..., None], 3, 2) if name.startswith("grey") else photo()
     assert np.abs(expected.astype(int) - original).mean() < 6
 
 
-STRAY = b"\xff\xda" * 200  # what begins a scan, in places where it does not
+STRAY = b"\xff\xda" * 200  # the marker that begins a scan, where it does not
 MARKED: dict[str, Callable[[], bytes]] = {
     "in a webp": lambda: encode(Image.fromarray(photo()), "WEBP", lossless=True, xmp=STRAY),
     "in a comment": lambda: encode(Image.fromarray(photo()), "JPEG", comment=STRAY),
@@ -79,7 +79,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int, client: Client
     assert filled.size == (240, 160)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     np.testing.assert_array_equal(np.asarray(filled)[outside()], upright[outside()])
-    # 1.5 levels is what JPEG at quality 95 loses; a picture turned wrongly is off by 40 and more
+    # JPEG at quality 95 loses 1.5 levels; a picture turned wrongly differs by 40 or more
     assert np.abs(upright.astype(int) - photo()).mean() <= (3 if kind == "JPEG" else 0)
 
 
@@ -87,7 +87,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int, client: Client
 @pytest.mark.parametrize(
     "broken", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 999]
 )
-def test_broken_exif_is_passed_over(broken: bytes, client: Client) -> None:
+def test_broken_exif_is_ignored(broken: bytes, client: Client) -> None:
     data = encode(Image.fromarray(photo()), "JPEG", exif=broken)
     filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))
     np.testing.assert_array_equal(filled[outside()], decoded(data)[outside()])
@@ -102,7 +102,7 @@ def test_cleanup_keeps_alpha(name: str, client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", [*OPAQUE, *TRANSLUCENT])
-def test_segment_sees_the_colours_alone(name: str, client: Client) -> None:
+def test_segment_ignores_alpha(name: str, client: Client) -> None:
     data, expected, *_ = OPAQUE[name]() if name in OPAQUE else TRANSLUCENT[name]()
     box = (125, 100, 175, 140)
     found, twin = (client.segment(image, box=box) for image in (data, expected))
@@ -169,7 +169,7 @@ def test_masks_of_every_mode_select_the_same(name: str, client: Client, server: 
 
 
 def test_a_palette_chunk_out_of_place_changes_nothing(client: Client) -> None:
-    """An RGB PNG may suggest a palette; it is not one of its own."""
+    """An RGB PNG may suggest a palette, which does not apply to its own pixels."""
     lines = np.hstack([np.zeros((160, 1), np.uint8), photo().reshape(160, -1)]).tobytes()
     data = png(240, 160, 8, 2, zlib.compress(lines), chunk(b"PLTE", bytes(range(30))))
     filled = np.asarray(client.cleanup(data, hole(), dilate=DILATE))

@@ -1,4 +1,4 @@
-"""One fill at a time on the real server: what is sent, over gRPC and HTTP."""
+"""One fill at a time on the real server: its responses over gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nexus_client import Client
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, hole, tensors
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, hole, tensors
 
 STEPS = np.int32(4)
 
@@ -46,7 +46,7 @@ def responses(server: LocalServer, **inputs: Any) -> list[grpc.InferResult]:
     with closing(grpc.InferenceServerClient(server.url)) as triton:
         triton.start_stream(lambda result, error: answers.put((result, error)))
         triton.async_stream_infer("generative_fill", tensors(**inputs), enable_empty_final_response=True)
-        triton.stop_stream()  # waits for all
+        triton.stop_stream()  # waits for all responses
     found = []
     while not answers.empty():
         result, error = answers.get()
@@ -78,7 +78,7 @@ def test_progress_and_previews_come_in_between(server: LocalServer) -> None:
         assert (preview.format, preview.size) == ("JPEG", (512, 341))
 
 
-def test_a_seed_is_a_picture(client: Client) -> None:
+def test_the_same_seed_gives_the_same_picture(client: Client) -> None:
     def fill(seed: int) -> bytes:
         return client.generative_fill(PHOTO, MASK, PROMPT, steps=2, strength=1.0, seed=seed).image.tobytes()
 
@@ -100,7 +100,7 @@ def generate(server: LocalServer, **inputs: Any) -> Any:
 
 
 def test_http_takes_and_gives_data_urls(server: LocalServer, client: Client) -> None:
-    """One JSON answer, whose picture is the one that gRPC gives."""
+    """One JSON answer with the same picture as over gRPC."""
     answer = generate(
         server,
         image=url(PHOTO.read_bytes(), "image/jpeg"),

@@ -1,4 +1,4 @@
-"""Fills that run at once: their steps share executions, a short one overtakes a long one, and nobody's changes."""
+"""Concurrent fills: steps share executions, a short fill overtakes a long one, and no result changes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tritonclient.grpc as grpc
 from nexus_client import Client, FillProgress
 from PIL import Image
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, Meter, hole
-from tests.functional.helpers import fewest_executions
+from tests.functional.support.deployment import fewest_executions
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, Meter, hole
 
 MASK = hole(*SIZE)
 
@@ -35,14 +35,14 @@ def test_the_steps_of_eight_fills_share_executions(
         assert work.calls == sum(steps)
         return work.executions
 
-    # A third of what one by one takes; the least possible, the longest fill's own steps, is a fifth.
+    # A third of the executions of sequential fills; the minimum, the steps of the longest fill, is a fifth.
     fewest_executions(attempt, sum(steps) / 3)
 
 
 def test_fills_of_two_sizes_share_executions_by_size(
     client: Client, triton: grpc.InferenceServerClient
 ) -> None:
-    """They arrive by turns. Triton ends a batch where the size changes: 80 is the best that two sizes allow."""
+    """Requests of two sizes alternate. Triton ends a batch where the size changes, so two sizes need at least 80."""
     tall = Image.open(PHOTO).crop((150, 0, 350, 400))
     pictures = [(PHOTO, MASK), (tall, hole(*tall.size))] * 4
 
@@ -58,13 +58,13 @@ def test_fills_of_two_sizes_share_executions_by_size(
         assert work.calls == 8 * 40
         return work.executions
 
-    # Three tenths for those who start or end alone.
+    # Three tenths more for fills that start or end alone.
     fewest_executions(attempt, 2 * 40 * 1.3)
 
 
 def test_a_short_fill_overtakes_a_long_one(client: Client) -> None:
     long = client.generative_fill_stream(PHOTO, MASK, PROMPT, steps=50, strength=1.0)
-    assert isinstance(next(long), FillProgress)  # under way
+    assert isinstance(next(long), FillProgress)  # it has started
     with ThreadPoolExecutor(2) as pool:
         ended: list[str] = []
         pool.submit(list, long).add_done_callback(lambda _: ended.append("long"))
@@ -72,11 +72,11 @@ def test_a_short_fill_overtakes_a_long_one(client: Client) -> None:
     assert ended == ["short", "long"]
 
 
-def test_company_changes_no_pixel(client: Client) -> None:
-    """Not one bit, though on a CPU, too, the rows of a batch are one run of onnxruntime."""
+def test_batching_changes_no_pixel(client: Client) -> None:
+    """Not one bit, although the rows of a batch are one run of onnxruntime on a CPU as well."""
     alone = fill(client, 6, seed=1)
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda seed: fill(client, 6, seed), [1, *range(2, 9)]))
     np.testing.assert_array_equal(together[0], alone)
-    for other in together[1:]:  # another seed is another picture
+    for other in together[1:]:  # another seed gives another picture
         assert (other != alone).any()

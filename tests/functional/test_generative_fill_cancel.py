@@ -1,4 +1,4 @@
-"""A fill whose caller has gone ends with the step under way, and leaves nothing behind."""
+"""A fill whose caller has gone ends with its current step, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import pytest
 from nexus_client import Client, DeadlineExceeded, FillProgress
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import DAWDLE_S, NETWORKS, PHOTO, PROMPT, SIZE, Meter, Switches, hole
-from tests.functional.helpers import processes
+from tests.functional.support.deployment import processes
+from tests.functional.support.fills import NETWORKS, PHOTO, PROMPT, SIZE, SLOW_STEP_S, Meter, Switches, hole
 
 MASK = hole(*SIZE)
 STEPS = 50
-LAST_READ = 3  # the step after which the caller goes
-HELD_UP = 3  # steps for which a busy machine may hold the caller up before it goes
+LAST_READ = 3  # the step after which the caller cancels
+DELAY_STEPS = 3  # steps by which a busy machine may delay the cancellation
 
 WARM_UP = 32
-# A fill that stayed would hold the decoded photo, its PNG and its latents, 1 MB, and a hundred of them 100 MB; what
-# glibc's and onnxruntime's arenas take and give back with the chance of who meets whom is a tenth of that.
+# A leaked fill would hold the decoded photo, its PNG and its latents, 1 MB, so a hundred of them 100 MB. The arenas of
+# glibc and onnxruntime vary by a tenth of that, depending on which requests meet.
 MEMORY_TOLERANCE = 20 * 2**20
-# A request that stayed would hold its files and its tensors in shared memory, 100 KB, and a hundred of them 10 MB. A
-# stub's share grows by the megabyte with the most that was ever held at one time, and does not shrink.
+# A leaked request would hold its files and tensors in shared memory, 100 KB, so a hundred of them 10 MB. A stub's
+# region grows by megabytes to the most that was ever held at one time, and does not shrink.
 SHARED_TOLERANCE = 4 * 2**20
-# What stays with every fill stays in every round. What is kept once, as arenas keep room for the widest batch that they
-# have met, may come after the warm-up (140 MB were seen) and grows in that round alone.
+# A leak grows in every round. Memory that is kept once, such as arenas' room for the widest batch so far, grows in one
+# round only, which may come after the warm-up (140 MB were measured).
 ROUNDS = 3
 SHARED = "shared memory"
 
-# A caller in a process of its own, which says when it has read a step.
+# A caller in a process of its own, which prints each step that it has read.
 CALLER = """
 import sys
 import time
@@ -52,7 +52,7 @@ def events(client: Client, **options: Any) -> Any:
 
 
 def read(stream: Any) -> None:
-    """The first LAST_READ steps."""
+    """Read the first LAST_READ steps."""
     for step in range(1, LAST_READ + 1):
         event = next(stream)
         assert isinstance(event, FillProgress)
@@ -60,7 +60,7 @@ def read(stream: Any) -> None:
 
 
 def test_a_cancelled_fill_ends_with_its_step(slow: Client, meter: Meter, switches: Switches) -> None:
-    """And whoever shares its executions goes on."""
+    """And a fill that shares its executions continues."""
     with ThreadPoolExecutor(1) as pool:
         neighbour = pool.submit(
             slow.generative_fill, PHOTO, MASK, PROMPT, steps=LAST_READ + 4, strength=1.0, seed=3
@@ -68,15 +68,15 @@ def test_a_cancelled_fill_ends_with_its_step(slow: Client, meter: Meter, switche
         with closing(events(slow)) as stream:
             read(stream)
         image = neighbour.result().image
-    # the neighbour's own calls, and those of the cancelled up to the one that was under way
-    assert meter.settled().calls <= LAST_READ + 4 + LAST_READ + 1 + HELD_UP
+    # the neighbour's own calls, and those of the cancelled fill up to the one that was in flight
+    assert meter.settled().calls <= LAST_READ + 4 + LAST_READ + 1 + DELAY_STEPS
     with switches.fast():
         again = slow.generative_fill(PHOTO, MASK, PROMPT, steps=LAST_READ + 4, strength=1.0, seed=3)
     assert again.image.tobytes() == image.tobytes()
 
 
 def test_a_deadline_ends_the_fill(slow: Client, meter: Meter) -> None:
-    timeout = 4.5 * DAWDLE_S
+    timeout = 4.5 * SLOW_STEP_S
     with pytest.raises(DeadlineExceeded):
         list(events(slow, timeout=timeout))
     assert meter.calls_from_now() <= 1
@@ -96,7 +96,7 @@ def test_a_caller_that_dies_ends_its_fill(meter: Meter, faulty_server: LocalServ
 
 
 def test_a_hundred_cancelled_fills_leave_nothing(client: Client, server: LocalServer) -> None:
-    """Neither in memory nor in shared memory, once the first of them have shown how much is kept for good."""
+    """Neither in memory nor in shared memory, after a warm-up that fills the arenas."""
 
     def cancel(step: int) -> None:
         with closing(events(client)) as stream:
@@ -119,8 +119,8 @@ def test_a_hundred_cancelled_fills_leave_nothing(client: Client, server: LocalSe
 
 
 def used_bytes(server: LocalServer) -> dict[str, int]:
-    """The memory of tritonserver's and the fill's stubs' own, by process, and the server's shared memory."""
-    time.sleep(1)  # the last of the cancelled end their step
+    """The unique memory of tritonserver and the fill's stubs, by process, and the server's shared memory."""
+    time.sleep(1)  # the last cancelled fills end their step
     used = {}
     for process in processes(server)[1:]:
         command = " ".join(process.cmdline())

@@ -1,4 +1,4 @@
-"""Generative fill as its users meet it: the client and the command on the real server."""
+"""Generative fill as users call it: the client and the command on the real server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nexus_client import AsyncClient, Client, DeadlineExceeded, FillProgress, Ge
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.fills import DAWDLE_S, PHOTO, PROMPT, Meter
+from tests.functional.support.fills import PHOTO, PROMPT, SLOW_STEP_S, Meter
 
 MANY_STEPS = 30  # far more than any test here lets a fill take
 
@@ -44,9 +44,9 @@ def test_the_stream_and_the_result(client: Client, mask: Path) -> None:
         "scheduler": "ddim",
     }
     *progress, fill = client.generative_fill_stream(PHOTO, mask, PROMPT, preview_every=2, **options)
-    told = [event for event in progress if isinstance(event, FillProgress)]
-    assert [(event.step, event.total) for event in told] == [(step, 5) for step in range(1, 6)]
-    assert [event.step for event in told if event.preview is not None] == [2, 4]
+    steps = [event for event in progress if isinstance(event, FillProgress)]
+    assert [(event.step, event.total) for event in steps] == [(step, 5) for step in range(1, 6)]
+    assert [event.step for event in steps if event.preview is not None] == [2, 4]
     assert isinstance(fill, GenerativeFill)
     assert (fill.image.mode, fill.image.size) == ("RGB", Image.open(PHOTO).size)
     assert (fill.seed, fill.model) == (2**40, "sdxl")
@@ -60,7 +60,7 @@ def test_the_stream_and_the_result(client: Client, mask: Path) -> None:
     assert (np.asarray(whole.image)[hole] != photo[hole]).any()
 
 
-def test_what_the_server_refuses_is_its_own_sentence(client: Client, mask: Path) -> None:
+def test_a_refusal_has_the_server_s_own_sentence(client: Client, mask: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^steps is 151; it must lie between 1 and 150\.$"):
         client.generative_fill(PHOTO, mask, PROMPT, steps=151)
     with pytest.raises(InvalidInput):
@@ -94,7 +94,7 @@ def test_cancelling_a_task_ends_the_fill(slow_server: LocalServer, mask: Path, m
 
 
 def test_the_deadline_ends_the_fill(slow: Client, mask: Path, meter: Meter) -> None:
-    timeout = 4.5 * DAWDLE_S
+    timeout = 4.5 * SLOW_STEP_S
     events = slow.generative_fill_stream(PHOTO, mask, PROMPT, steps=MANY_STEPS, strength=1.0, timeout=timeout)
     with pytest.raises(DeadlineExceeded, match=rf"'generative_fill'.* within {timeout:.3g} s"):
         list(events)
@@ -136,7 +136,7 @@ def test_the_command(server: LocalServer, mask: Path, tmp_path: Path) -> None:
     for path in previews:
         with Image.open(path) as preview:
             assert preview.format == "JPEG"
-            # As the photo, but for the rounding of the smaller side's pixels.
+            # As the photo, except for rounding of the shorter side.
             assert preview.width / preview.height == pytest.approx(width / height, rel=0.01)
 
 
@@ -153,11 +153,11 @@ def test_ctrl_c_ends_the_fill(slow_server: LocalServer, mask: Path, tmp_path: Pa
     process.send_signal(signal.SIGINT)
     *_, last = process.stderr.readlines()
     assert process.wait() == 130
-    told = MANY_STEPS // 10  # a log gets ten lines
-    assert first == f"nexus: step {told} of {MANY_STEPS}\n"
+    step = MANY_STEPS // 10  # a log gets ten lines
+    assert first == f"nexus: step {step} of {MANY_STEPS}\n"
     assert last == "nexus: interrupted; the call is cancelled\n"
     assert meter.calls_from_now() <= 1
-    assert told <= meter.work().calls < MANY_STEPS
+    assert step <= meter.work().calls < MANY_STEPS
     assert {path.name for path in tmp_path.iterdir()} == {"mask.png"}
 
 

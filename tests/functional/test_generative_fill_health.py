@@ -1,4 +1,4 @@
-"""A network of generative fill that hangs is noticed, though nobody can probe it but through the pipeline."""
+"""A hung network of generative fill is noticed, although only the pipeline can probe it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import PHOTO, PROMPT, SIZE, faulty_repository, hole
-from tests.functional.helpers import ROOT
+from tests.functional.support.deployment import ROOT
+from tests.functional.support.fills import PHOTO, PROMPT, SIZE, faulty_repository, hole
 
-# 5 s between two probes, 30 s without an answer and without work, and the start of another server.
+# 5 s between two probes, 30 s without an answer or CPU use, and the start of another server.
 RECOVERY_S = 90.0
 REASON = "restarting: generative_fill has neither answered nor worked"
 
 
 def test_a_hung_unet_is_noticed_and_its_fill_completes(tmp_path: Path) -> None:
-    """The client sends the fill again that the restart has ended."""
+    """The client sends the fill again, which the restart has interrupted."""
     switches = faulty_repository(tmp_path / "models")
     with (
         LocalServer(switches.models, ROOT / "build/hung-server.log") as server,

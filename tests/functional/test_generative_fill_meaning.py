@@ -1,4 +1,4 @@
-"""Generative fill paints what it is asked for, with fixed seeds on a real Triton: colours, guidance, the background."""
+"""Generative fill follows its prompt, with fixed seeds on a real Triton: colours, guidance, the background."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from nexus_client import Client
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from tests.functional.helpers import PHOTOS, ellipse
+from tests.functional.support.deployment import PHOTOS
+from tests.functional.support.photos import ellipse
 
 Float = npt.NDArray[np.float64]
 
@@ -25,14 +26,14 @@ def photo() -> Image.Image:
 
 
 def region(scale: float = 1.0) -> npt.NDArray[np.bool_]:
-    """An ellipse over the cup, or the middle of it."""
+    """An ellipse over the cup, or its middle only."""
     width, height = photo().size
     half = round(HALF[0] * scale), round(HALF[1] * scale)
     return ellipse((height, width), CENTRE, half)
 
 
 def painted(client: Client, prompt: str, **options: Any) -> Float:
-    """FP64 [H, W, 3], 0 to 255; what lies outside the mask is the photo's, byte for byte."""
+    """FP64 [H, W, 3], 0 to 255; asserts that pixels outside the mask are the photo's, byte for byte."""
     fill = client.generative_fill(photo(), region(), prompt, **{**OPTIONS, "seed": 3, **options})
     result, before = np.asarray(fill.image), np.asarray(photo())
     np.testing.assert_array_equal(result[~region()], before[~region()])
@@ -41,14 +42,14 @@ def painted(client: Client, prompt: str, **options: Any) -> Float:
 
 
 def mean_colour(picture: Float) -> Float:
-    """RGB of the middle of what was painted."""
+    """The mean RGB in the middle of the painted area."""
     mean: Float = picture[region(0.5)].mean(axis=0)
     return mean
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(("prompt", "channel"), [("a red ball", 0), ("a green ball", 1), ("a blue ball", 2)])
-def test_colours_are_those_asked_for(client: Client, prompt: str, channel: int, seed: int) -> None:
+def test_colours_follow_the_prompt(client: Client, prompt: str, channel: int, seed: int) -> None:
     colour = mean_colour(painted(client, prompt, seed=seed))
     others = np.delete(colour, channel)
     assert colour[channel] > 1.3 * others.max(), colour
@@ -64,8 +65,8 @@ def test_guidance_changes_the_picture(client: Client) -> None:
     assert np.abs(weak - strong)[region()].mean() > 5
 
 
-def test_an_empty_prompt_goes_on_with_the_background(client: Client) -> None:
-    """With the server's own guidance, on average nearer to what was lost, by SSIM, than the mean colour around it."""
+def test_an_empty_prompt_continues_the_background(client: Client) -> None:
+    """With the server's default guidance, on average closer to the original by SSIM than the mean colour around it."""
     leads = []
     for path in sorted(PHOTOS.glob("*.jpg")):
         picture = Image.open(path).convert("RGB")
@@ -82,7 +83,7 @@ def test_an_empty_prompt_goes_on_with_the_background(client: Client) -> None:
 def likeness(
     picture: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]
 ) -> float:
-    """SSIM of the luminance over the box around ``where``."""
+    """SSIM of the luminance over the box around `where`."""
     rows, columns = np.nonzero(where)
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     grey = [np.asarray(Image.fromarray(pixels[box]).convert("L")) for pixels in (picture, truth)]

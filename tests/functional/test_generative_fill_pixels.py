@@ -1,4 +1,4 @@
-"""Generative fill never touches a pixel outside the mask, whatever the photo's shape and mode and the mask's form."""
+"""Generative fill never changes a pixel outside the mask, for any shape and mode of the photo and the mask."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from nexus_client import Client
 from PIL import Image
 
-from tests.functional.fills import PHOTO, PROMPT
-from tests.functional.helpers import PHOTOS, ellipse
+from tests.functional.support.deployment import PHOTOS
+from tests.functional.support.fills import PHOTO, PROMPT
+from tests.functional.support.photos import ellipse
 
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
@@ -38,7 +39,7 @@ def stroke(width: int, height: int) -> Bool:
 
 
 def specks(width: int, height: int) -> Bool:
-    """Nine single pixels or so, far apart."""
+    """About nine single pixels, far apart."""
     mask = np.zeros((height, width), np.bool_)
     mask[1 :: max(2, height // 3), 1 :: max(2, width // 3)] = True
     return mask
@@ -49,7 +50,7 @@ MASKS: tuple[Callable[[int, int], Bool], ...] = (blob, corner, stroke, specks)
 
 @dataclass(frozen=True)
 class Photo:
-    """A demo photo in the Pillow mode `mode`, scaled to `size` (width, height), or as it is."""
+    """A demo photo in the Pillow mode `mode`, scaled to `size` (width, height) if given."""
 
     name: str
     mode: str = "RGB"
@@ -63,7 +64,7 @@ class Photo:
         return photo if self.size is None else photo.resize(self.size)
 
 
-# Whole photos would mostly measure how long PNGs take: a quarter of a megapixel or less is enough for every shape.
+# With whole photos the tests would mostly encode PNGs; a quarter of a megapixel is enough for every shape.
 SMALL = (
     Photo("astronaut", size=(256, 256)),
     Photo("bridge", size=(513, 255)),
@@ -71,7 +72,7 @@ SMALL = (
     Photo("coffee", "L", (300, 200)),
     Photo("coffee", "RGBA", (300, 200)),
     Photo("mountains", "P", (320, 240)),
-    Photo("rocket", size=(97, 427)),  # longer than any working picture
+    Photo("rocket", size=(97, 427)),  # longer than any working size
     Photo("wine", size=(24, 17)),
 )
 PAIRS = [(photo, mask) for photo in SMALL for mask in MASKS]
@@ -103,14 +104,14 @@ def test_unmasked_pixels_are_never_touched(
 def share_changed(before: UInt8, after: UInt8, mask: Bool) -> float:
     """The share of the mask's pixels that differ.
 
-    A fill after one step is far from the photo, and few pixels agree in all channels by chance. Half leaves room where
-    the mask has nine pixels.
+    After one step a fill is far from the photo, and few pixels agree in all channels by chance. Half leaves room for
+    a mask of nine pixels.
     """
     return float((after[mask] != before[mask]).any(axis=-1).mean())
 
 
 def test_a_thin_stroke_is_painted(client: Client) -> None:
-    """Thinner than one latent, which is 8 pixels wide, and through the middle of the photo."""
+    """Thinner than one latent, which is 8 pixels wide, through the middle of the photo."""
     photo = Image.open(PHOTO).convert("RGB")
     width, height = photo.size
     mask = np.zeros((height, width), np.bool_)

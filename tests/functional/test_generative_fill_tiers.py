@@ -1,4 +1,4 @@
-"""SDXL out of memory: SD 1.5 paints and says so, SDXL comes back, and without either the caller is told."""
+"""SDXL out of memory: SD 1.5 paints with a notice, SDXL comes back; if both are out, the caller gets OutOfMemory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from nexus_client import Client, FillProgress, GenerativeFill, OutOfMemory
 from nexus_server.local import LocalServer
 
-from tests.functional.fills import COOL_DOWN_S, PHOTO, PROMPT, SIZE, TIERS, Switches, hole
+from tests.functional.support.fills import COOL_DOWN_S, PHOTO, PROMPT, SIZE, TIERS, Switches, hole
 
 MASK = hole(*SIZE)
-STEPS = 10  # of a fill whose memory runs out after the second
+STEPS = 10  # of a fill that runs out of memory after the second
 FALLEN_BACK = "the device is out of memory for sdxl, so sd15 painted this."
 
 
@@ -24,13 +24,13 @@ def faulty(faulty_server: LocalServer) -> Iterator[Client]:
 
 
 def painter(client: Client) -> tuple[str, bool]:
-    """The tier that paints now, and whether the answer says that it stands in for another."""
+    """The tier that paints now, and whether the answer has a notice that it replaces another."""
     fill = client.generative_fill(PHOTO, MASK, PROMPT, steps=2, strength=1.0)
     return fill.model, FALLEN_BACK in fill.notices
 
 
 def recover(client: Client) -> None:
-    """Wait until SDXL paints again; the cool-down doubles with each vain try."""
+    """Wait until SDXL paints again; the cool-down doubles with each failed probe."""
     deadline = time.monotonic() + 60 * COOL_DOWN_S
     while painter(client) != ("sdxl", False):
         assert time.monotonic() < deadline, "sdxl did not come back"
@@ -38,7 +38,7 @@ def recover(client: Client) -> None:
 
 
 def metrics(server: LocalServer) -> dict[str, float]:
-    """Generative fill's own metrics by name and labels, when no fill is under way: one leaves after its answer."""
+    """Generative fill's own metrics by name and labels, once none is in flight: that ends after the answer."""
     while True:
         with urllib.request.urlopen(server.metrics_url) as response:
             lines = response.read().decode().splitlines()
@@ -60,7 +60,7 @@ def test_sd15_takes_over_and_sdxl_comes_back(
         assert isinstance(fill, GenerativeFill)
         assert (fill.model, fill.image.size) == ("sd15", SIZE)
         assert FALLEN_BACK in fill.notices
-        assert painter(faulty) == ("sd15", True)  # left out, not tried
+        assert painter(faulty) == ("sd15", True)  # the breaker is open: not tried
         now = metrics(faulty_server)
     assert {name: now[name] - before[name] for name in now if now[name] != before[name]} == {
         'nexus_fills_total{model="sd15",outcome="ok"}': 2,
@@ -71,14 +71,14 @@ def test_sd15_takes_over_and_sdxl_comes_back(
     assert metrics(faulty_server)['nexus_fill_tier_left_out{model="sdxl"}'] == 0
 
 
-def test_memory_that_runs_out_midway_begins_the_fill_anew(faulty: Client, switches: Switches) -> None:
+def test_a_fill_that_runs_out_of_memory_midway_starts_again(faulty: Client, switches: Switches) -> None:
     with switches.slow():
         stream = faulty.generative_fill_stream(PHOTO, MASK, PROMPT, steps=STEPS, strength=1.0)
         begun = [next(stream), next(stream)]
         with switches.full("sdxl"):
             *others, fill = stream
     seen = [event.step for event in [*begun, *others] if isinstance(event, FillProgress)]
-    # SDXL may have taken a few steps more before the fault.
+    # SDXL may have taken a few more steps before the fault.
     assert seen == [*range(1, len(seen) - STEPS + 1), *range(1, STEPS + 1)]
     assert isinstance(fill, GenerativeFill)
     assert (fill.model, FALLEN_BACK in fill.notices) == ("sd15", True)
@@ -90,5 +90,5 @@ def test_no_tier_has_memory(faulty: Client, faulty_server: LocalServer, switches
     before = metrics(faulty_server)[name]
     with switches.full(*TIERS), pytest.raises(OutOfMemory, match=r"^out of memory: [^/]*\.$"):
         faulty.generative_fill(PHOTO, MASK, PROMPT, steps=2, strength=1.0)
-    assert metrics(faulty_server)[name] == before + 1  # told, not tried again
+    assert metrics(faulty_server)[name] == before + 1  # the error is final: no retry
     recover(faulty)

@@ -1,4 +1,4 @@
-"""A backend service installs the client alone."""
+"""A backend service installs only the client."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nexus_client import Client
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS, ROOT
+from tests.functional.support.deployment import PHOTOS, ROOT
 
 
-def test_a_fresh_environment_with_the_client_alone(
+def test_a_fresh_environment_with_only_the_client(
     server: LocalServer, client: Client, tmp_path: Path
 ) -> None:
     environment = tmp_path / "venv"

@@ -12,18 +12,19 @@ import pytest
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, rembg_alpha, subset
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, subset
+from tests.functional.support.photos import photo_array, rembg_alpha
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network on the interface of the published file, and of its name."""
+    """A file with the published file's interface and name."""
     return tmp_path_factory.mktemp("rembg") / "isnet-general-use.onnx"
 
 
 @pytest.fixture(scope="module")
-def isnet(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A server of remove_background with both networks, of which the export environment builds isnet."""
+def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """remove_background with u2net and an isnet that the export environment builds."""
     folder = subset(tmp_path_factory.mktemp("isnet") / "models", "remove_background", "u2net")
     (folder / "isnet").mkdir()
     shutil.copy(MODELS / "isnet/config.pbtxt", folder / "isnet")
@@ -31,20 +32,20 @@ def isnet(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     subprocess.run(
         [python, "-m", "tests.export.random_isnet", str(folder), str(published)], cwd=ROOT, check=True
     )
-    with LocalServer(folder, ROOT / "build/isnet-server.log") as server, Client(server.url) as connected:
-        yield connected
+    with LocalServer(folder, ROOT / "build/isnet-server.log") as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", ["chelsea.jpg", "wine.jpg"])
 def test_alpha_equals_rembg(
-    isnet: Client, published: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, published: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # it is not the published file's
+    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # the weights are not the published ones
     theirs = rembg_alpha(PHOTOS / name, "isnet-general-use", published, monkeypatch)
-    cut = isnet.remove_background(PHOTOS / name, background="transparent", model="isnet")
+    cut = client.remove_background(PHOTOS / name, background="transparent", model="isnet")
     alpha = np.asarray(cut.getchannel("A"), np.int16)
-    assert theirs.std() > 10  # not a flat picture, which would hide errors
-    # Truncation to 8 bits before the resize can differ by one where FP32 sums differ, and Lanczos overshoots. Rare:
+    assert theirs.std() > 10  # a flat picture would hide errors
+    # Truncation to 8 bits before the resize may differ by one where FP32 sums differ, and Lanczos overshoots. Rarely:
     # 7e-6 on average was measured.
     difference = np.abs(alpha - theirs)
     assert difference.max() <= 2
@@ -52,10 +53,10 @@ def test_alpha_equals_rembg(
     assert np.array_equal(np.asarray(cut)[..., :3], photo_array(name))
 
 
-def test_u2net_serves_who_asks_for_none(isnet: Client) -> None:
-    photo = isnet.open(PHOTOS / "chelsea.jpg")
+def test_u2net_is_the_default(client: Client) -> None:
+    photo = client.open(PHOTOS / "chelsea.jpg")
     default, named, other = (
-        isnet.remove_background(photo, model=model) for model in (None, "u2net", "isnet")
+        client.remove_background(photo, model=model) for model in (None, "u2net", "isnet")
     )
     assert np.array_equal(np.asarray(default), np.asarray(named))
     assert not np.array_equal(np.asarray(default), np.asarray(other))

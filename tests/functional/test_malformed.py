@@ -1,4 +1,4 @@
-"""Malformed input, sent raw: refused in one plain sentence, quickly, in little memory, and the server goes on."""
+"""Malformed input, sent raw, is refused with one plain sentence, quickly, in little memory, and the server goes on."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import tritonclient.grpc as grpc
 from nexus_server.local import LocalServer
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.functional.helpers import processes
-from tests.functional.malformed_cases import FILL, GROUPS, PIPELINES, UNARY, Case, Tensors, good, text
-from tests.functional.malformed_files import jpeg_of_size
+from tests.functional.support.deployment import processes
+from tests.functional.support.malformed_cases import FILL, GROUPS, PIPELINES, UNARY, Case, Tensors, good, text
+from tests.functional.support.malformed_files import jpeg_of_size
 
-# A path, a stack, a class, a module or an address: none of them is for a caller.
+# A path, a stack, a class, a module or an address: a caller must not see any of them.
 LEAKS = re.compile(
     r"[/\\]\w|Traceback|\bline \d|\.py\b|\b\w*(Error|Exception|Warning)\b|0x[0-9a-f]{4}|PIL|numpy"
 )
-# Of the issue. It guards against a hang and a bomb that goes off, which cost many times that; a refusal takes
-# milliseconds. The quickest of three tries counts, so that a busy machine does not fail the test.
+# The required limit. It detects a hang or a decompressed bomb, which cost many times as much; a refusal takes
+# milliseconds. The fastest of three tries counts, so that a busy machine does not fail the test.
 LIMIT_SECONDS = 1.0
 TRIES = 3
 MEMORY_LIMIT = 100 * 2**20
 
 
 def infer(triton: grpc.InferenceServerClient, model: str, tensors: Tensors) -> grpc.InferResult:
-    """The answer of `model`; raises InferenceServerException."""
+    """The answer of `model`. Raises InferenceServerException."""
     inputs = []
     for name, array in tensors.items():
         tensor = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
@@ -60,7 +60,7 @@ def last_of_stream(triton: grpc.InferenceServerClient, inputs: list[grpc.InferIn
 
 
 def refusal(triton: grpc.InferenceServerClient, case: Case) -> tuple[str, str, float]:
-    """The status and sentence that `case` gets, and the quickest of its tries in seconds."""
+    """The status and sentence that `case` gets, and the seconds of its fastest try."""
     quickest = float("inf")
     for _ in range(TRIES):
         start = time.perf_counter()
@@ -81,7 +81,7 @@ def faults(group: str, status: str, sentence: str, seconds: float) -> Iterator[s
         yield f"status {status}"
     if LEAKS.search(sentence) or not sentence.isprintable():
         yield "not plain"
-    # Triton's own sentences, about tensors, are longer and end without a stop.
+    # Triton's own sentences about tensors are longer and end without a full stop.
     if group != "tensors" and not (sentence.endswith(".") and len(sentence) <= 150):
         yield "not one short sentence"
     if seconds >= LIMIT_SECONDS:
@@ -104,16 +104,16 @@ def forget_peaks(watched: list[psutil.Process]) -> None:
 
 
 def decoders(server: LocalServer) -> list[psutil.Process]:
-    """What a malformed request passes through: tritonserver and the pipelines.
+    """The processes that a malformed request passes through: tritonserver and the pipelines.
 
-    The networks and the supervisor are left out: no such request reaches them, and the supervisor's own probes, real
-    inferences, move their peaks up and down.
+    No such request reaches the networks and the supervisor, whose peaks vary with the supervisor's own probes, which
+    are real inferences.
     """
     return [process for process in processes(server)[1:] if "model.onnx" not in " ".join(process.cmdline())]
 
 
 def content(item: tuple[str, npt.NDArray[Any]]) -> tuple[Any, ...]:
-    """A tensor as something to compare."""
+    """A tensor as a comparable value."""
     name, array = item
     return (
         name,
@@ -134,7 +134,9 @@ def test_malformed_requests_are_refused_and_the_next_good_one_works(
     group: str, server: LocalServer, triton: grpc.InferenceServerClient
 ) -> None:
     cases = list(GROUPS[group]())
-    for model in PIPELINES:  # what the first request allocates for good is not the malformed ones' doing
+    for (
+        model
+    ) in PIPELINES:  # allocations by the first request of all must not count against the malformed ones
         infer(triton, model, good(model))
     watched = decoders(server)
     forget_peaks(watched)
@@ -171,7 +173,7 @@ def test_malformed_requests_are_refused_and_the_next_good_one_works(
 def test_bytes_that_do_not_fit_their_tensor_are_refused(
     model: str, kind: str, shape: list[int], content: bytes, triton: grpc.InferenceServerClient
 ) -> None:
-    """What no client library sends: the shape, the type and the bytes contradict each other."""
+    """As no client library would send them: the shape, the type and the bytes contradict each other."""
     tensor = grpc.InferInput("image", shape, kind)
     tensor._raw_content = content
     with pytest.raises(InferenceServerException) as caught:
@@ -183,7 +185,7 @@ def test_bytes_that_do_not_fit_their_tensor_are_refused(
 
 
 def test_more_than_64_mib_are_refused(triton: grpc.InferenceServerClient) -> None:
-    """Apart from the others: the bytes themselves take memory and time on their way, whatever they are."""
+    """Apart from the others, because any request of that size takes memory and time in transit."""
     case = Case("64 MiB and a byte", "remove_background", {"image": text(bytes(64 * 2**20 + 1))})
     assert refusal(triton, case)[:2] == (
         "StatusCode.INVALID_ARGUMENT",
@@ -192,7 +194,7 @@ def test_more_than_64_mib_are_refused(triton: grpc.InferenceServerClient) -> Non
 
 
 def test_a_bad_request_does_not_fail_its_batch(triton: grpc.InferenceServerClient) -> None:
-    """Bad and good requests that arrive together, and so share batches: each gets its own answer."""
+    """Bad and good requests that arrive together share batches, and each gets its own answer."""
     calls: list[Any] = []
 
     def send(tensors: Tensors) -> None:

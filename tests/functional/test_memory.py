@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from nexus_client import Client
 from nexus_server.local import LocalServer
 
-from tests.functional.helpers import PHOTOS, PeakMemory, ellipse, photo_array, resident_bytes, unique_photo
+from tests.functional.support.deployment import PHOTOS, PeakMemory, resident_bytes
+from tests.functional.support.photos import ellipse, photo_array, unique_photo
 
 LIMIT = 2.5e9
 

@@ -1,4 +1,4 @@
-"""What the README shows works as it is printed."""
+"""The code in README.md and server/README.md works as it is printed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ import pytest
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import ROOT
-
-README = (ROOT / "README.md").read_text()
+from tests.functional.support.deployment import ROOT, subset
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder in which the README's paths lead to the photos, and what it writes harms nothing."""
+    """A scratch folder in which the README's paths to the photos are valid."""
     (tmp_path / "demo").symlink_to(ROOT / "demo")
     return tmp_path
 
@@ -53,3 +51,12 @@ def test_shell(server: LocalServer, checkout: Path) -> None:
         "cat.png",
         "filled.png",
     }
+
+
+def test_server_python(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With only the models of its one operation, which start faster."""
+    (code,) = blocks("python", "server/README.md")
+    subset(checkout / "model_repository", "u2net", "remove_background")
+    monkeypatch.chdir(checkout)
+    exec(code, {})
+    assert Image.open("cat.png").size == (451, 300)

@@ -7,7 +7,8 @@ import pytest
 from nexus_client import Client, InvalidInput
 from PIL import Image
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, photo_array, rembg_alpha
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT
+from tests.functional.support.photos import photo_array, rembg_alpha
 
 NAMES = ["astronaut.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg", "mountains.jpg", "wine.jpg"]
 
@@ -19,7 +20,7 @@ def test_alpha_equals_rembg(client: Client, name: str, monkeypatch: pytest.Monke
     ours = client.remove_background(PHOTOS / name, background="transparent")
     assert ours.mode == "RGBA"
     alpha = np.asarray(ours.getchannel("A"), np.int16)
-    # the requirement; truncation to 8 bits before the resize can differ by one where FP32 sums differ
+    # the requirement; truncation to 8 bits before the resize may differ by one where FP32 sums differ
     assert np.abs(alpha - theirs).mean() <= 2
     assert alpha.max() > 250
     assert np.array_equal(np.asarray(ours)[..., :3], photo_array(name))
@@ -44,7 +45,7 @@ def test_no_such_colour(client: Client) -> None:
         client.remove_background(PHOTOS / "chelsea.jpg", background="blurple")
 
 
-def test_where_isnet_is_not_built_the_answer_says_what_builds_it(client: Client) -> None:
+def test_where_isnet_is_not_built_the_answer_names_the_command(client: Client) -> None:
     if (MODELS / "isnet/1/model.onnx").exists():
         pytest.skip("IS-Net is built into model_repository")
     with pytest.raises(InvalidInput) as caught:

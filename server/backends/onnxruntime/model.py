@@ -1,14 +1,14 @@
-"""Triton's onnxruntime backend in Python: serves a network's model.onnx where the C++ backend is not installed.
+"""Triton's onnxruntime backend in Python: serves a network's model.onnx if the C++ backend is not installed.
 
 It reads the same config.pbtxt as the C++ backend, so that a repository runs on either unchanged: thread counts come
-from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means every core), and
-`memory.enable_memory_arena_shrinkage` names the arenas that give their memory back after every run ("cpu:0").
+from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means all cores), and
+`memory.enable_memory_arena_shrinkage` names the arenas that return their memory after every run ("cpu:0").
 
 On a GPU (the instance is on one, and onnxruntime has CUDA) the requests of a batch are concatenated, run once and
 split again. On a CPU they run one after another, unless the parameter `concatenate_on_cpu` is "true": there a batch
-costs as much per row as a single row does, while its memory grows with the rows (U2-Net: 0.35 GB for one, 2.9 GB for
-eight), and a row alone gives the very same bits as a row among others. For a network of many small operations it pays:
-see sdxl_unet.
+takes as much time per row as a single row does, while its memory grows with the rows (U2-Net: 0.35 GB for one, 2.9 GB
+for eight), and a row run alone has exactly the bits of a row in a batch. A network of many small operations gains from
+concatenation: see sdxl_unet.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-# What onnxruntime's exceptions say of memory, on a CPU and with CUDA; they have no class of their own.
+# Messages of onnxruntime's exceptions, on a CPU and with CUDA, when memory is out; they have no class of their own.
 _OUT_OF_MEMORY = re.compile(
     "failed to allocate memory|out of memory|bad_alloc|bad allocation|_ALLOC_FAILED", re.IGNORECASE
 )
 
 _SHRINKAGE = "memory.enable_memory_arena_shrinkage"
-# The metadata in which nexus-export says what INT8 was built for. What is for a GPU quantises FP16 values, which
-# onnxruntime 1.23 on a CPU rounds down, not to the nearest: its pictures would be wrong, and nothing would say so.
+# Metadata by nexus-export: the device an INT8 graph was built for. Graphs for a GPU quantise FP16 values, which
+# onnxruntime 1.23 on a CPU rounds down, not to the nearest: pictures would be wrong without any error.
 _PROCESSOR = "nexus_export.processor"
 
 
@@ -40,18 +40,18 @@ def session_options(parameters: Mapping[str, str]) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0))
     options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 0))
-    # Each network is a process of its own: a pool that spins between runs takes the cores from the others.
+    # Each network is a process of its own: a thread pool that spins between runs takes cores from the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without it INT8 weights of 8 bits saturate on x86-64 processors without VNNI. nexus-export gives CPUs 7 bits,
-    # for which it changes nothing; other people's networks are exact with it, and slower.
+    # for which it changes nothing; other networks are exact with it, and slower.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    # A pattern is one block planned ahead for each input shape: a third more memory, and no faster.
+    # Memory patterns, one block planned for each input shape, take a third more memory and are no faster.
     options.enable_mem_pattern = False
     return options
 
 
 def run_options(parameters: Mapping[str, str]) -> ort.RunOptions:
-    """The options of a network's every run."""
+    """The options of every run of a network."""
     options = ort.RunOptions()
     if _SHRINKAGE in parameters:
         options.add_run_config_entry(_SHRINKAGE, parameters[_SHRINKAGE])
@@ -92,13 +92,13 @@ class TritonPythonModel:
         return [response for group in groups for response in self._run_isolated(group)]
 
     def _run_isolated(self, requests: list[Any]) -> list[Any]:
-        """Run a batch; where it fails, each request alone, so that only the one at fault gets the error."""
+        """Run a batch; if it fails, run each request alone, so that only the one at fault gets the error."""
         try:
             return self._run(requests)
         except Exception as error:
             if len(requests) > 1:
                 return [response for request in requests for response in self._run_isolated([request])]
-            # onnxruntime's message may name files: it belongs in the log
+            # onnxruntime's message may contain paths, so it goes to the log only
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             return [pb_utils.InferenceResponse(error=self._failure(error))]
 

@@ -1,4 +1,4 @@
-"""What `nexus-server` refuses before it starts anything."""
+"""What `nexus-server` refuses before it starts a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nexus_server import cli, triton
+from nexus_server import cli, installation
 from nexus_server.errors import ServerError
 from nexus_server.local import free_ports
 
@@ -22,7 +22,7 @@ class Started(Exception):
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A repository of one network, an embedded Triton that is already there, and the supervisors made."""
+    """A repository of one network and an embedded Triton; returns the arguments of every supervisor made."""
     made: list[Any] = []
 
     class Supervisor:
@@ -35,8 +35,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     (tmp_path / "lama/1").mkdir(parents=True)
     (tmp_path / "lama/1/model.onnx").touch()
     (tmp_path / "lama/config.pbtxt").write_text('name: "lama"')
-    found = triton.Triton(tmp_path / "tritonserver", tmp_path, tmp_path, embedded=True)
-    monkeypatch.setattr(triton, "find", lambda _: found)
+    found = installation.Installation(tmp_path / "tritonserver", tmp_path, tmp_path, embedded=True)
+    monkeypatch.setattr(installation, "find", lambda _: found)
     monkeypatch.setattr(cli, "Supervisor", Supervisor)
     monkeypatch.chdir(tmp_path)
     return made
@@ -44,14 +44,14 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def handler() -> Iterator[None]:
-    """Leaves SIGTERM as it was."""
+    """Restores the handler of SIGTERM."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    """What `nexus-server` says as it exits with status 1."""
+    """The message with which `nexus-server` exits with status 1."""
     monkeypatch.setattr("sys.argv", ["nexus-server", *arguments])
     with pytest.raises(SystemExit) as caught:
         cli.main()
@@ -64,7 +64,7 @@ def free(*_: Any) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5"])
-def test_the_embedded_server_serves_loopback_alone(
+def test_the_embedded_server_serves_loopback_only(
     host: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(monkeypatch, "--models", ".", "--host", host) == (
@@ -98,8 +98,8 @@ def test_loopback_is_served(
 def test_the_vendor_s_server_listens_everywhere(
     tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vendor = triton.Triton(tmp_path, tmp_path, tmp_path, embedded=False)
-    monkeypatch.setattr(triton, "find", lambda _: vendor)
+    vendor = installation.Installation(tmp_path, tmp_path, tmp_path, embedded=False)
+    monkeypatch.setattr(installation, "find", lambda _: vendor)
     monkeypatch.setattr(cli, "_check_free", free)
     monkeypatch.setattr("sys.argv", ["nexus-server", "--models", "."])
     with pytest.raises(Started):
@@ -116,15 +116,15 @@ def test_a_port_in_use(option: str, started: list[Any], monkeypatch: pytest.Monk
         options = dict(zip(["--grpc-port", "--http-port", "--metrics-port"], map(str, free_ports(3))))
         options[option] = port
         words = [word for pair in options.items() for word in pair]
-        said = run(monkeypatch, "--models", ".", *words)
+        message = run(monkeypatch, "--models", ".", *words)
     assert (
-        said
+        message
         == f"nexus-server: port {port} of 127.0.0.1 cannot be used (Address already in use); choose another."
     )
     assert started == []
 
 
-def test_what_is_missing_is_said_and_the_rest_served(
+def test_what_is_missing_is_reported_and_the_rest_served(
     tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "u2net").mkdir()
@@ -144,19 +144,19 @@ def test_what_is_missing_is_said_and_the_rest_served(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--host", "::1"], "::1 is not an IPv4 address; 127.0.0.1 is this machine alone"),
+        (["--host", "::1"], "::1 is not an IPv4 address; 127.0.0.1 serves this machine only"),
         (["--host", "example.org"], "example.org is not an IPv4 address; "),
         (["--host", "127.evil.org"], "127.evil.org is not an IPv4 address; "),
         (["--grpc-port", "0"], "0 is not a port; choose one of 1 to 65535."),
         (["--http-port", "65536"], "65536 is not a port; "),
         (["--metrics-port", "-1"], "-1 is not a port; "),
         (["--metrics-port", "http"], "http is not a port; "),
-        (["--start-timeout", "soon"], "soon is not a time; give seconds, more than 0."),
-        (["--start-timeout", "0"], "0 is not a time; "),
-        (["--start-timeout", "inf"], "inf is not a time; "),
+        (["--start-timeout", "soon"], "soon is not a duration; give seconds, more than 0."),
+        (["--start-timeout", "0"], "0 is not a duration; "),
+        (["--start-timeout", "inf"], "inf is not a duration; "),
     ],
 )
-def test_what_is_no_address_is_refused(
+def test_invalid_options_are_refused(
     options: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["nexus-server", *options])
@@ -165,7 +165,7 @@ def test_what_is_no_address_is_refused(
     assert sentence in capsys.readouterr().err
 
 
-def test_each_port_is_another(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_must_differ(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, "--models", ".", "--grpc-port", "8000") == (
         "nexus-server: gRPC, HTTP and metrics need a port each; give three different ones."
     )
@@ -175,22 +175,22 @@ def test_each_port_is_another(started: list[Any], monkeypatch: pytest.MonkeyPatc
 def test_a_check_starts_nothing(
     started: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(triton, "check_machine", lambda: None)
+    monkeypatch.setattr(installation, "check_machine", lambda: None)
     monkeypatch.setattr("sys.argv", ["nexus-server", "--check"])
     cli.main()
     assert capsys.readouterr().out == ""
 
     def lacking() -> None:
-        raise ServerError("this machine lacks a thing; install it.")
+        raise ServerError("this machine lacks a part; install it.")
 
-    monkeypatch.setattr(triton, "check_machine", lacking)
-    assert run(monkeypatch, "--check") == "nexus-server: this machine lacks a thing; install it."
+    monkeypatch.setattr(installation, "check_machine", lacking)
+    assert run(monkeypatch, "--check") == "nexus-server: this machine lacks a part; install it."
     assert started == []
 
 
 @pytest.mark.usefixtures("started")
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_the_set_up_leaves_nothing(
+def test_a_signal_during_set_up_leaves_nothing_behind(
     signum: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(runtime: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_signal_during_the_set_up_leaves_nothing(
 
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
-    monkeypatch.setattr(triton, "find", interrupted)
+    monkeypatch.setattr(installation, "find", interrupted)
     monkeypatch.setattr("sys.argv", ["nexus-server", "--models", "."])
     with pytest.raises(SystemExit) as caught:
         cli.main()
@@ -213,6 +213,6 @@ def test_a_server_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(_: Path) -> None:
         raise ServerError("there is no tritonserver; make one.")
 
-    monkeypatch.setattr(triton, "find", broken)
+    monkeypatch.setattr(installation, "find", broken)
     assert run(monkeypatch, "--models", ".") == "nexus-server: there is no tritonserver; make one."
     assert run(monkeypatch, "--models", "absent").endswith("give the model repository with --models.")

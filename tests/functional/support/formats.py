@@ -1,4 +1,4 @@
-"""One photo in every format and mode, each with the pixels that it stands for."""
+"""One photo in every format and mode, each with its pixels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS
-from tests.functional.malformed_files import encode, png
+from tests.functional.support.deployment import PHOTOS
+from tests.functional.support.malformed_files import encode, png
 
 UInt8 = npt.NDArray[np.uint8]
 DILATE = 3
 ORIENTATION = 0x0112
-# What brings each EXIF orientation upright, undone: how the camera's pixels lie in the file.
+# The inverse of what turns each EXIF orientation upright: the order of the pixels in the file.
 TURNED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -52,7 +52,7 @@ def hole() -> npt.NDArray[np.bool_]:
 
 @functools.cache
 def outside() -> npt.NDArray[np.bool_]:
-    """Where the dilated hole is not: an ellipse of size 3 is a cross, one pixel up, down, left and right."""
+    """True outside the dilated hole: an ellipse of size 3 is a cross, one pixel up, down, left and right."""
     padded = np.pad(hole(), 1)
     grown: npt.NDArray[np.bool_] = (
         hole() | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
@@ -87,11 +87,11 @@ def decoded(data: bytes, mode: str = "RGB") -> UInt8:
 
 
 def other_frames() -> list[Image.Image]:
-    """What an animation goes on with, unlike the photo."""
+    """The further frames of an animation, which differ from the photo."""
     return [Image.new("RGB", (240, 160), colour) for colour in ("red", "green")]
 
 
-# A file, and the RGB pixels UINT8 [H, W, 3] that it stands for.
+# A file, and its RGB pixels UINT8 [H, W, 3].
 OPAQUE: dict[str, Callable[[], tuple[bytes, UInt8]]] = {
     "rgb png": lambda: (encode(Image.fromarray(photo())), photo()),
     "grey png": lambda: (encode(Image.fromarray(grey())), np.repeat(grey()[..., None], 3, 2)),
@@ -120,7 +120,7 @@ OPAQUE: dict[str, Callable[[], tuple[bytes, UInt8]]] = {
         photo(),
     ),
 }
-# Files that lose something, so that their pixels are what Pillow decodes.
+# Lossy files; their pixels are what Pillow decodes.
 LOSSY: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: encode(Image.fromarray(photo()), "JPEG"),
     "progressive jpeg": lambda: encode(Image.fromarray(photo()), "JPEG", progressive=True),

@@ -1,4 +1,4 @@
-"""Which models are served, what is said of the others, and what Triton is given."""
+"""Which models are served, what the log reports of the others, and the repository that Triton gets."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def test_networks_with_an_artifact_and_pipelines_with_their_networks_are_ready(t
 
 
 def test_a_network_may_be_a_model_in_python(tmp_path: Path) -> None:
-    """Whatever its name: it is ready before the pipelines are looked at."""
+    """Whatever its name: it is ready before the pipelines are resolved."""
     pipeline(tmp_path, "cleanup", "painter")
     pipeline(tmp_path, "painter", "")
     assert sorted(repository.scan(tmp_path).ready) == ["cleanup", "painter"]
 
 
 def test_a_pipeline_may_do_without_its_fallback(tmp_path: Path) -> None:
-    """A fallback is whole or none: a tier that lacks one network cannot take over."""
+    """A fallback is complete or removed: a tier that lacks one network cannot take over."""
     for name in ("sdxl_unet", "sd15_vae_encoder"):
         network(tmp_path, name, "model.onnx")
     network(tmp_path, "sd15_unet")
     pipeline(tmp_path, "generative_fill", "sdxl_unet", "sd15_vae_encoder sd15_unet sd15_vae_decoder")
     found = repository.scan(tmp_path)
     assert sorted(found.ready) == ["generative_fill", "sd15_vae_encoder", "sdxl_unet"]
-    assert list(found.ready["generative_fill"].parameters) == ["networks"]  # what the pipeline itself is told
-    assert found.reduced == {
+    assert list(found.ready["generative_fill"].parameters) == ["networks"]  # what the pipeline itself sees
+    assert found.degraded == {
         "generative_fill": "without sd15_unet, sd15_vae_decoder, which would serve when its other networks cannot"
     }
     for name in ("sd15_unet", "sd15_vae_decoder"):
@@ -67,7 +67,7 @@ def test_a_pipeline_may_do_without_its_fallback(tmp_path: Path) -> None:
         (tmp_path / name / "1/model.onnx").touch()
         (tmp_path / name / "config.pbtxt").write_text("max_batch_size: 4")
     found = repository.scan(tmp_path)
-    assert found.reduced == {}
+    assert found.degraded == {}
     assert sorted(found.ready["generative_fill"].parameters) == ["fallback_networks", "networks"]
 
 
@@ -78,8 +78,8 @@ def test_the_onnx_file_serves_where_there_is_no_plan(tmp_path: Path) -> None:
     assert config.max_batch_size == 4
 
 
-def test_a_plan_that_does_not_fit_is_told(tmp_path: Path) -> None:
-    """Why, and what serves instead; a network that has nothing else is not ready. See test_engines.py."""
+def test_a_plan_that_does_not_fit_is_reported(tmp_path: Path) -> None:
+    """With the reason and what serves instead; a network without an ONNX file is missing. See test_engines.py."""
     network(tmp_path, "lama", "model.onnx", "model.plan")
     network(tmp_path, "u2net", "model.plan")
     found = repository.scan(tmp_path)
@@ -94,7 +94,7 @@ def test_a_plan_that_does_not_fit_is_told(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_may_do_without_what_a_request_may_ask_for(tmp_path: Path) -> None:
-    """Nobody is told to build it: a published checkpoint is needed."""
+    """The log does not advise to build it: that needs a published checkpoint."""
     for name in ("encoder", "encoder_2"):
         network(tmp_path, name, "model.onnx")
     network(tmp_path, "decoder_2")
@@ -107,17 +107,17 @@ def test_a_pipeline_may_do_without_what_a_request_may_ask_for(tmp_path: Path) ->
     found = repository.scan(tmp_path)
     assert sorted(found.ready) == ["encoder", "encoder_2", "segment", "smart_remove"]
     assert found.missing == {}
-    assert found.reduced == dict.fromkeys(
+    assert found.degraded == dict.fromkeys(
         ("segment", "smart_remove"), "without decoder_2, which a request may ask for"
     )
-    assert list(found.ready["segment"].parameters) == ["networks"]  # what the pipeline itself is told
+    assert list(found.ready["segment"].parameters) == ["networks"]  # what the pipeline itself sees
     (tmp_path / "decoder_2/1/model.onnx").touch()
     found = repository.scan(tmp_path)
-    assert found.reduced == {}
+    assert found.degraded == {}
     assert sorted(found.ready["segment"].parameters) == ["networks", "optional_networks"]
 
 
-def test_what_did_not_load_is_taken_out_with_what_needs_it(tmp_path: Path) -> None:
+def test_what_did_not_load_is_dropped_with_what_needs_it(tmp_path: Path) -> None:
     """Pipelines that can do without it stay."""
     for name in ("encoder", "encoder_2", "lama"):
         network(tmp_path, name, "model.onnx")
@@ -125,7 +125,7 @@ def test_what_did_not_load_is_taken_out_with_what_needs_it(tmp_path: Path) -> No
     pipeline(tmp_path, "cleanup", "lama", "encoder_2")
     pipeline(tmp_path, "painter", "")
     found = repository.scan(tmp_path)
-    left = repository.without(found, {"encoder", "encoder_2"})
+    left = repository.drop_models(found, {"encoder", "encoder_2"})
     assert sorted(left.ready) == ["cleanup", "lama", "painter"]
     assert list(left.ready["cleanup"].parameters) == ["networks"]
     unloaded = "it did not load; the server's messages above say why"
@@ -134,7 +134,7 @@ def test_what_did_not_load_is_taken_out_with_what_needs_it(tmp_path: Path) -> No
         "encoder_2": unloaded,
         "segment": "needs encoder, which did not load",
     }
-    assert list(left.sentences()) == [
+    assert list(left.messages()) == [
         f"not serving encoder: {unloaded}",
         f"not serving encoder_2: {unloaded}",
         "not serving segment: needs encoder, which did not load",
@@ -145,7 +145,7 @@ def test_what_did_not_load_is_taken_out_with_what_needs_it(tmp_path: Path) -> No
 def test_the_onnx_file_serves_for_a_plan_that_does_not_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its own batch; where there is none, or where that does not load either, the network is taken out."""
+    """At its own batch size; if there is none, or it does not load either, the network is dropped."""
     for name in ("sam_encoder", "lama"):
         network(tmp_path, name, "model.onnx", "model.plan")
     pipeline(tmp_path, "segment", "sam_encoder")
@@ -153,16 +153,16 @@ def test_the_onnx_file_serves_for_a_plan_that_does_not_load(
     monkeypatch.setattr("nexus_server.engines.choose", lambda *_: Choice("model.plan", "", 2))
     found = repository.scan(tmp_path, Node(("sm86",), ""))
     assert found.plans == dict.fromkeys(("sam_encoder", "lama"), "TensorRT plan for sm86, at most 2 rows")
-    left = repository.without(found, {"sam_encoder", "lama"})
+    left = repository.drop_models(found, {"sam_encoder", "lama"})
     assert sorted(left.ready) == ["sam_encoder", "segment"]
     encoder = left.ready["sam_encoder"]
     assert (encoder.backend, encoder.default_model_filename) == ("onnxruntime", "model.onnx")
     assert (found.ready["sam_encoder"].max_batch_size, encoder.max_batch_size) == (2, 4)
-    assert list(left.sentences()) == [
+    assert list(left.messages()) == [
         "not serving lama: it did not load; the server's messages above say why",
         "sam_encoder: its TensorRT plan does not load here; serving model.onnx",
     ]
-    left = repository.without(left, {"sam_encoder"})
+    left = repository.drop_models(left, {"sam_encoder"})
     assert left.ready == {}
     assert left.missing["segment"] == "needs sam_encoder, which did not load"
 
@@ -186,7 +186,7 @@ def test_nothing_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pipeline_without_networks_keeps_its_parameters(tmp_path: Path) -> None:
-    """An empty parameter that nobody wrote would reach Triton."""
+    """Triton must not get an empty parameter that the config does not have."""
     (tmp_path / "resize").mkdir()
     (tmp_path / "resize/config.pbtxt").write_text('name: "resize"\nbackend: "python"\n')
     assert not repository.scan(tmp_path).ready["resize"].parameters
@@ -198,7 +198,7 @@ def test_a_malformed_config_is_named(tmp_path: Path, content: str) -> None:
     network(tmp_path, "lama", "model.onnx")
     (tmp_path / "lama/config.pbtxt").write_text(content)
     with pytest.raises(
-        ServerError, match=r"lama/config\.pbtxt is not a model configuration .*; mend or remove it\.$"
+        ServerError, match=r"lama/config\.pbtxt is not a model configuration .*; fix or remove it\.$"
     ):
         repository.scan(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The end of a tritonserver and of what is below it, with doubles of processes that end when they like."""
+"""Stopping a tritonserver and the processes below it, with test doubles that end at chosen moments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nexus_server.tritonserver import Tritonserver
 
 
 class Process:
-    """A tritonserver that has ended, unless `lingers`: then it ends by itself just as it is to be killed."""
+    """A tritonserver that has ended; or, if `lingers`, that ends by itself just before it is killed."""
 
     pid = 2**22 + 1  # no process: Linux has none above 2**22
 
@@ -34,19 +34,19 @@ class Process:
 
 
 class Stub:
-    """Runs on, killed or not, for so many looks."""
+    """Runs on for `polls` polls, killed or not."""
 
     pid = Process.pid + 1
 
-    def __init__(self, looks: float) -> None:
-        self.looks_left, self.killed = looks, False
+    def __init__(self, polls: float) -> None:
+        self.polls_left, self.killed = polls, False
 
     def kill(self) -> None:
         self.killed = True
 
     def is_running(self) -> bool:
-        self.looks_left -= 1
-        return self.looks_left >= 0
+        self.polls_left -= 1
+        return self.polls_left >= 0
 
     def status(self) -> str:
         return str(psutil.STATUS_DISK_SLEEP)
@@ -58,25 +58,25 @@ def stop(process: Process, *stubs: Stub) -> None:
     asyncio.run(Tritonserver(server, "nexus_none_").stop(processes, 0.01))
 
 
-def test_a_server_that_ends_as_its_time_does() -> None:
-    """Between the time-out and the kill the process may end by itself."""
+def test_a_server_that_ends_as_its_timeout_does() -> None:
+    """Between the timeout and the kill the process may end by itself."""
     process = Process(lingers=True)
     stop(process)
     assert process.returncode == 1
 
 
 def test_the_end_of_a_server_is_the_end_of_its_stubs() -> None:
-    stub = Stub(looks=3)
+    stub = Stub(polls=3)
     stop(Process(lingers=False), stub)
     assert stub.killed
-    assert stub.looks_left < 0
+    assert stub.polls_left < 0
 
 
 def test_a_stub_that_the_kernel_cannot_end_does_not_hold_it_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tritonserver, "_KILL_TIMEOUT_S", 0.05)
-    stub = Stub(looks=float("inf"))
+    stub = Stub(polls=float("inf"))
     stop(Process(lingers=False), stub)
     assert stub.killed
     assert f"the kernel has not ended {stub.pid}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What is asked of a model, and which answers mean that it no longer serves."""
+"""The probes that models get, and the answers that mean a model no longer serves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from google.protobuf import text_format
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
-from nexus_server.health import HANG_S, LOOK_S, NETWORKS_EVERY_S, Prober, probe_inputs
-from nexus_server.processes import StubWatch
+from nexus_server.health import HANG_S, NETWORK_INTERVAL_S, POLL_INTERVAL_S, Prober, probe_inputs
+from nexus_server.stub_watch import StubWatch
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException
 
-MODELS = Path(__file__).parents[3] / "model_repository"
+MODELS = Path(__file__).parents[2] / "model_repository"
 
 
 def config(text: str) -> ModelConfig:
@@ -57,7 +57,7 @@ def test_a_probe_is_the_smallest_input(model: str, expected: dict[str, Any]) -> 
 
 
 def test_every_type_has_a_probe() -> None:
-    """Whatever a user's model takes; BF16 aside, which numpy lacks."""
+    """For any model of a user; except BF16, which numpy lacks."""
     types = sorted({*DataType.DESCRIPTOR.values_by_name} - {"TYPE_INVALID", "TYPE_BF16"})
     text = "\n".join(f'input {{ name: "{name}" data_type: {name} dims: [ 2 ] }}' for name in types)
     inputs = probe_inputs(config(text))
@@ -69,7 +69,7 @@ CONNECTION_LOST = "lost"
 
 
 class Server:
-    """A client of a server whose models answer as told; `None` is an answer, ... is silence."""
+    """A client of a server whose models answer with `outcomes` in turn; `None` is an answer, ... is none, ever."""
 
     def __init__(self, *outcomes: InferenceServerException | EllipsisType | None) -> None:
         self.outcomes = list(outcomes) or [None]
@@ -87,7 +87,7 @@ class Server:
         self.answered[name] += 1
 
     async def stream_infer(self, requests: AsyncIterator[dict[str, Any]]) -> AsyncIterator[Any]:
-        """The answers of a decoupled model: errors as text, and a lost connection as what gRPC raises."""
+        """The answers of a decoupled model: errors as text, a lost connection as gRPC's exception."""
         async for request in requests:
             try:
                 await self.infer(request["model_name"], request["inputs"])
@@ -108,7 +108,7 @@ class Server:
 
 
 class Watch(StubWatch):
-    """Processes that use `load` of a core, by the look; it remembers whose CPU was asked for."""
+    """Processes that use `load` seconds of CPU between two polls; records the models asked for."""
 
     def __init__(self, load: float = 0.0) -> None:
         super().__init__(0)
@@ -122,11 +122,11 @@ class Watch(StubWatch):
 
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds pass as milliseconds."""
+    """Wait milliseconds in place of seconds."""
     wait, sleep = asyncio.wait, asyncio.sleep
     monkeypatch.setattr("asyncio.wait", lambda tasks, timeout: wait(tasks, timeout=timeout / 1000))
     monkeypatch.setattr("asyncio.sleep", lambda seconds: sleep(seconds / 1000))
-    monkeypatch.setattr("nexus_server.health.NETWORKS_EVERY_S", NETWORKS_EVERY_S / 1000)
+    monkeypatch.setattr("nexus_server.health.NETWORK_INTERVAL_S", NETWORK_INTERVAL_S / 1000)
 
 
 def failures(server: Server, watch: Watch | None = None, text: str = 'name: "lama"') -> list[str]:
@@ -147,7 +147,7 @@ def test_an_answer_is_health() -> None:
     assert server.probed == ["lama"]
 
 
-def test_a_refusal_is_a_model_at_work() -> None:
+def test_a_refusal_comes_from_a_working_model() -> None:
     assert failures(Server(refusal("INVALID_ARGUMENT", "the image is empty."))) == []
 
 
@@ -161,26 +161,26 @@ def test_a_refusal_is_a_model_at_work() -> None:
         ("first line\nsecond line", "lama does not serve (first line)"),
     ],
 )
-def test_what_is_no_health(message: str, sentence: str) -> None:
+def test_an_internal_error_is_a_failure(message: str, sentence: str) -> None:
     assert failures(Server(refusal("INTERNAL", message))) == [sentence]
 
 
-def test_what_is_stopped_is_left_to_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_stub_is_left_to_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch()
     monkeypatch.setattr(watch, "is_stopped", lambda model: model == "lama")
     server = Server(refusal("INTERNAL", "Stub process 'lama_0' is not healthy."), None)
-    assert failures(server, watch) == []  # it went on before the watch called it hung
+    assert failures(server, watch) == []  # it resumed before the watch counted it as hung
     assert server.probed == ["lama", "lama"]
 
 
-def test_a_model_that_neither_answers_nor_works_hangs() -> None:
+def test_a_model_that_neither_answers_nor_works_is_hung() -> None:
     server, watch = Server(...), Watch()
     assert failures(server, watch) == HANG
     assert server.probed == ["lama"]
-    assert len(watch.asked) == 1 + HANG_S / LOOK_S
+    assert len(watch.asked) == 1 + HANG_S / POLL_INTERVAL_S
 
 
-def test_a_hang_shows_without_statistics() -> None:
+def test_a_hang_is_noticed_without_statistics() -> None:
     server = Server(...)
     server.counts = False
     assert failures(server) == HANG
@@ -188,20 +188,20 @@ def test_a_hang_shows_without_statistics() -> None:
 
 @pytest.mark.parametrize("load", [1.0, 0.02])
 def test_a_model_that_works_is_busy(load: float) -> None:
-    """However long it takes: 100 s here, at a whole core or starved to a fiftieth of one, until the answer comes."""
+    """For any time: here 100 s until the answer, with a whole core or with a fiftieth of one."""
 
     class Long(Server):
         async def get_inference_statistics(self, name: str, **_: Any) -> Any:
-            self.answered[name] += len(watch.asked) == 100 / LOOK_S
+            self.answered[name] += len(watch.asked) == 100 / POLL_INTERVAL_S
             return await super().get_inference_statistics(name)
 
-    watch = Watch(load * LOOK_S)
+    watch = Watch(load * POLL_INTERVAL_S)
     assert failures(Long(...), watch) == []
-    assert len(watch.asked) == 100 / LOOK_S
+    assert len(watch.asked) == 100 / POLL_INTERVAL_S
 
 
-def test_a_process_that_merely_wakes_now_and_then_hangs() -> None:
-    assert failures(Server(...), Watch(0.15 / HANG_S)) == HANG  # tritonserver at rest
+def test_a_process_that_only_wakes_now_and_then_is_hung() -> None:
+    assert failures(Server(...), Watch(0.15 / HANG_S)) == HANG  # an idle tritonserver
 
 
 def test_a_pipeline_works_while_its_networks_do() -> None:
@@ -240,12 +240,12 @@ def test_a_dead_stub_says_so_in_a_stream() -> None:
     ]
 
 
-def test_a_stream_that_says_nothing_hangs() -> None:
+def test_a_stream_without_an_answer_is_hung() -> None:
     assert failures(Server(...), text=STREAM) == HANG
 
 
-def test_a_lost_connection_is_no_answer_of_the_model() -> None:
-    """The next probe finds another, or the supervisor finds the server dead."""
+def test_a_lost_connection_is_not_an_answer_of_the_model() -> None:
+    """The next probe reconnects, or the supervisor finds the server dead."""
     server = Server(InferenceServerException("Socket closed", CONNECTION_LOST), None)
     assert failures(server, text=STREAM) == []
     assert server.probed == ["lama"] * 2
@@ -256,17 +256,17 @@ def test_a_model_that_answers_callers_is_not_probed() -> None:
     models = {"lama": config('name: "lama"')}
     prober = Prober(server, models, Watch())
 
-    async def looks() -> None:
+    async def checks() -> None:
         for calls in (1, 1, 0, 0):
             server.answered["lama"] += calls
             assert await prober.failures(models) == []
 
-    asyncio.run(looks())
+    asyncio.run(checks())
     assert len(server.probed) == 2
 
 
 def test_pipelines_are_probed_more_often_than_networks_and_some_networks_never() -> None:
-    """A cached network, and those that zeros of any shape may not fit."""
+    """Never: a network with a response cache, and those whose shapes only the artifact knows."""
     server = Server(*[None] * 40, refusal("INTERNAL", "gone"))
     models = {name: committed(name) for name in ("cleanup", "lama", "sam_encoder", "sdxl_unet", "sd15_unet")}
     reason = asyncio.run(Prober(server, models, Watch()).watch())

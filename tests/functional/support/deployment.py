@@ -1,28 +1,23 @@
-"""Where things lie, and how to look inside a running deployment."""
+"""Paths of the repository, and measurements of a running deployment."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import psutil
-import pytest
 import tritonclient.grpc as grpc
 from nexus_server.local import LocalServer
-from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODELS = ROOT / "model_repository"
 PHOTOS = ROOT / "demo/photos"
 
 
 def subset(folder: Path, *models: str) -> Path:
-    """Make `folder` a repository of `models` alone: every stub left out is half a second of a server's start."""
+    """Make `folder` a repository of only `models`; every stub fewer makes a server's start half a second shorter."""
     folder.mkdir(parents=True)
     for model in models:
         (folder / model).symlink_to(MODELS / model)
@@ -50,9 +45,9 @@ def resident_bytes(server: LocalServer) -> int:
 
 
 def fewest_executions(attempt: Callable[[int], int], limit: float) -> None:
-    """Raises AssertionError unless one of three attempts, `attempt(0)` to `attempt(2)`, needs at most `limit`.
+    """Raises AssertionError unless one of `attempt(0)`, `attempt(1)` and `attempt(2)` needs at most `limit` executions.
 
-    Requests share what they reach within milliseconds of one another, which a busy machine can spoil.
+    Requests share an execution only if they arrive within milliseconds of one another; a busy machine may prevent that.
     """
     needed = []
     for number in range(3):
@@ -60,19 +55,6 @@ def fewest_executions(attempt: Callable[[int], int], limit: float) -> None:
         if needed[-1] <= limit:
             return
     raise AssertionError(f"{needed} executions in three attempts, where {limit:g} should do")
-
-
-def rembg_alpha(
-    path: Path, model: str, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> npt.NDArray[np.int16]:
-    """The alpha that the rembg package gives with `weights`, a file of the name that it expects, INT16 [H, W]."""
-    monkeypatch.setenv("U2NET_HOME", str(weights.parent))
-    # Its import compiles alpha matting, which nothing here uses, for most of a minute.
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    import rembg  # reads the environment when a session is made
-
-    photo = Image.open(path).convert("RGB")
-    return np.asarray(rembg.remove(photo, session=rembg.new_session(model), only_mask=True), np.int16)
 
 
 class PeakMemory:
@@ -95,23 +77,3 @@ class PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-
-
-def photo_array(name: str) -> npt.NDArray[np.uint8]:
-    """A demo photo, UINT8 [H, W, 3]."""
-    return np.asarray(Image.open(PHOTOS / name).convert("RGB"))
-
-
-def unique_photo(number: int) -> bytes:
-    """A PNG that no other test sends: the astronaut with a corner of its own, so that no cache knows it."""
-    photo = Image.open(PHOTOS / "astronaut.jpg").convert("RGB")
-    photo.paste((number % 256, number // 256, 255 - number % 256), (0, 0, 40, 40))
-    data = io.BytesIO()
-    photo.save(data, "PNG", compress_level=1)
-    return data.getvalue()
-
-
-def ellipse(shape: tuple[int, ...], centre: tuple[int, int], axes: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """BOOL [H, W], True inside an upright ellipse; `centre` and `axes` are x, y."""
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray(((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2 <= 1)

@@ -1,4 +1,4 @@
-"""Fills on a real server: requests, what the networks were asked, and a UNet that can be made to fail or to dawdle."""
+"""Fills on a real server: requests, the work of the networks, and a UNet that a test can make fail or slow down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.functional.helpers import MODELS, PHOTOS
+from tests.functional.support.deployment import MODELS, PHOTOS
 
 PHOTO = PHOTOS / "coffee.jpg"
 PROMPT = "a slice of cake on a plate"
@@ -25,9 +25,9 @@ SIZE = (600, 400)
 TIERS = ("sdxl", "sd15")
 PARTS = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
 NETWORKS = tuple(f"{tier}_{part}" for tier in TIERS for part in PARTS)
-# Long enough for a word from the client to arrive during any one step.
-DAWDLE_S = 0.4
-# How long a tier is left out, on the server that can be made to fail.
+# Long enough for a cancellation by the client to arrive during the current step.
+SLOW_STEP_S = 0.4
+# How long the circuit breaker stays open on the server that can be made to fail.
 COOL_DOWN_S = 1.0
 
 
@@ -50,16 +50,16 @@ def tensors(**values: Any) -> list[grpc.InferInput]:
 
 @dataclass(frozen=True)
 class Work:
-    """What a UNet did for fills: its executions, and their calls of it, one a step."""
+    """The work of a UNet: its executions, and the calls by fills, one for each step."""
 
     executions: int = 0
     calls: int = 0
 
 
 class Meter:
-    """The work of `network` since the meter was made, for fills with guidance: each of their calls has two rows.
+    """Counts the work of `network` for fills with guidance, whose calls have two rows each.
 
-    The supervisor's probes, a row each, are left out, alone or in a batch with calls.
+    The supervisor's probes, of one row, do not count, whether alone or in a batch with calls.
     """
 
     def __init__(self, triton: grpc.InferenceServerClient, network: str = "sdxl_unet") -> None:
@@ -71,14 +71,14 @@ class Meter:
         return Work(now.executions - self._before.executions, now.calls - self._before.calls)
 
     def settled(self) -> Work:
-        """Wait until nothing is added for longer than any step takes."""
+        """Wait until nothing is added for longer than a step takes; return the work so far."""
         last = None
         while last != (last := self.work()):
-            time.sleep(2 * DAWDLE_S)
+            time.sleep(2 * SLOW_STEP_S)
         return last
 
     def calls_from_now(self) -> int:
-        """How many calls end after this moment, once nothing is added: one, where only what was under way goes on."""
+        """Wait as `settled`; return how many calls ended meanwhile: one, if only the call in flight continued."""
         now = self.work().calls
         return self.settled().calls - now
 
@@ -105,8 +105,8 @@ class Switches:
 
     @contextmanager
     def slow(self) -> Iterator[None]:
-        """Each execution of SDXL's UNet takes DAWDLE_S longer."""
-        with self._set(str(DAWDLE_S), "sdxl"):
+        """Each execution of SDXL's UNet takes SLOW_STEP_S longer."""
+        with self._set(str(SLOW_STEP_S), "sdxl"):
             yield
 
     @contextmanager
@@ -132,14 +132,14 @@ class Switches:
                 self._turn(tier, "0")
 
     def _turn(self, tier: str, word: str) -> None:
-        """At one stroke: an execution must not find the file empty."""
+        """Atomically: an execution must not find the file empty."""
         path = self.models / f"{tier}_unet/1/switch"
         path.with_name("turned").write_text(word)
         path.with_name("turned").replace(path)
 
 
 def faulty_repository(folder: Path) -> Switches:
-    """Generative fill alone, both tiers, in `folder`; each UNet has a switch, and the tiers come back soon."""
+    """Write a repository with only generative fill to `folder`; each UNet has a switch, and tiers recover quickly."""
     for name in NETWORKS:
         shutil.copytree(MODELS / name, folder / name)
     for tier in TIERS:

