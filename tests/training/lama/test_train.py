@@ -11,7 +11,8 @@ from nexus_export.lama.generator import OUT_CHANNELS
 from nexus_training.lama.crop_cache import CropCache
 from nexus_training.lama.report import Report
 from nexus_training.lama.schedule import Schedule
-from nexus_training.lama.train import Trainer, train
+from nexus_training.lama.train import train
+from nexus_training.lama.trainer import Trainer
 from nexus_training.runtime import DistributedContext
 
 from tests.training.support.photos import coarse_photo
