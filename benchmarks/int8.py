@@ -63,7 +63,7 @@ def seconds(paths: Sequence[Path], row: Mapping[str, Array], runs: int = RUNS) -
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # the symmetric graph leaves constants over
-    options.add_session_config_entry(runs.EXACT_INT8, "1")
+    options.add_session_config_entry(inference.EXACT_INT8, "1")
     sessions = [
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in paths
     ]

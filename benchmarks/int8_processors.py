@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from nexus_export import runs
+from nexus_export import runs as inference
 from nexus_export.networks import NETWORKS, artifact
 from nexus_export.precision.calibration import measure_ranges
 from nexus_export.precision.folding import fold
@@ -62,7 +62,7 @@ def measure_here(models: Path, photos: Path, folder: Path, way: str) -> dict[str
     """The figures of every network, one way, on the processor that this process finds."""
     weight_max, exact = WAYS[way]
     if not exact:
-        runs.EXACT_INT8 = "nexus_export.unused"  # onnxruntime takes entries that it does not know
+        inference.EXACT_INT8 = "nexus_export.unused"  # onnxruntime takes entries that it does not know
     upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
     shown = read_photos(photos, "test")[:_PHOTOS]
     found = {}
