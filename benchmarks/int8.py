@@ -21,6 +21,7 @@ from typing import Any
 
 import onnx
 import onnxruntime
+from nexus_export import runs as inference
 from nexus_export.export import Array
 from nexus_export.networks import NETWORKS, Network, artifact
 from nexus_export.precision.folding import fold
