@@ -1,4 +1,4 @@
-"""The code in README.md and server/README.md works as it is printed."""
+"""The code in README.md, server/README.md and ensembles/README.md works as it is printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from nexus_server.local import LocalServer
 from PIL import Image
 
-from tests.functional.support.deployment import ROOT, subset
+from tests.functional.support.deployment import MODELS, ROOT, subset
 
 
 def blocks(language: str, page: str = "README.md") -> list[str]:
@@ -57,6 +57,15 @@ def test_server_python(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With only the models of its one operation, which start faster."""
     (code,) = blocks("python", "server/README.md")
     subset(checkout / "model_repository", "u2net", "remove_background")
+    monkeypatch.chdir(checkout)
+    exec(code, {})
+    assert Image.open("cat.png").size == (451, 300)
+
+
+def test_ensembles_python(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server."""
+    (code,) = blocks("python", "ensembles/README.md")
+    (checkout / "model_repository").symlink_to(MODELS)
     monkeypatch.chdir(checkout)
     exec(code, {})
     assert Image.open("cat.png").size == (451, 300)
