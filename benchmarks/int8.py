@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,15 @@ from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import layers
-from nexus_export.quality.photos import Photo, Split, read_photos
-from nexus_export.quality.rows import Upstream, rows
-from nexus_export.quality.verify import measure
+from nexus_export.quality.evaluator import Evaluator
+from nexus_export.quality.photos import read_photos
 from nexus_export.runs import onnx_run
 from onnx import numpy_helper
 
 from benchmarks.publish import RESULTS, publish
 
-#: Networks of the default profile that offer INT8.
+CACHE = Path("build/cache")
+# Networks of the default profile that offer INT8.
 OFFERED = ("sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet")
 RUNS = 7
 #: The most that an INT8 file may have of the bytes of the other one.
@@ -81,23 +80,20 @@ def weight_bytes(path: Path) -> int:
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(str(path)).graph.initializer)
 
 
-def bench(
-    network: Network, models: Path, photos: Mapping[Split, Sequence[Photo]], folder: Path
-) -> dict[str, Any]:
+def bench(network: Network, models: Path, evaluator: Evaluator, folder: Path) -> dict[str, Any]:
     """The figures of one network."""
-    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
     fp32, fp16, int8 = artifact(network.name, models), folder / "fp16.onnx", folder / "int8.onnx"
     model = onnx.load(str(fp32))
     onnx.save(to_half(model, network.fp32_ops), str(fp16))
-    calibration = list(rows(network, "calibration", photos["calibration"], upstream))
+    calibration = list(evaluator.calibration(network))
     quantize(fp32, calibration, network.int8_keep, int8)
     found = layers(fold(model))
-    quality, _ = measure(network, "int8", int8, photos["test"], upstream)
+    quality, _ = evaluator.measure(network, "int8", int8)
     symmetric = folder / "symmetric.onnx"
     graph = onnx.load(str(int8))
     make_symmetric(graph)
     onnx.save(graph, str(symmetric))
-    signed, _ = measure(network, "int8", symmetric, photos["test"], upstream)
+    signed, _ = evaluator.measure(network, "int8", symmetric)
     slow, quick = seconds((fp32, int8), calibration[0])
     sizes = {name: path.stat().st_size for name, path in (("fp32", fp32), ("fp16", fp16), ("int8", int8))}
     return {
@@ -177,7 +173,7 @@ def run(
     title: str,
     description: str | None,
     networks: Sequence[str],
-    bench: Callable[[Network, Path, Mapping[Split, Sequence[Photo]], Path], dict[str, Any]],
+    bench: Callable[[Network, Path, Evaluator, Path], dict[str, Any]],
     page: Callable[[Mapping[str, Any]], str],
 ) -> None:
     """The command: measure the networks that are named, or all, and write them beside those that are not named."""
@@ -188,15 +184,14 @@ def run(
     parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
     parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
     options = parser.parse_args()
-    photos: dict[Split, Sequence[Photo]] = {
-        "calibration": read_photos(options.photos, "calibration"),
-        "test": read_photos(options.photos, "test"),
-    }
+    evaluator = Evaluator(
+        read_photos(options.photos), CACHE, lambda name: onnx_run(artifact(name, options.models))
+    )
     stored = RESULTS / f"{title}.json"
     results = json.loads(stored.read_text()) if stored.is_file() else {}
     for name in options.networks or networks:
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = bench(NETWORKS[name], options.models, photos, Path(folder))
+            results[name] = bench(NETWORKS[name], options.models, evaluator, Path(folder))
         publish(title, results, page(results))
 
 

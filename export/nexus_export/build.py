@@ -26,7 +26,7 @@ from nexus_export.sources import Report
 if (
     TYPE_CHECKING
 ):  # what measures needs Pillow and onnxruntime, and FP32 of the default profile measures nothing
-    from nexus_export.quality.bench import Bench
+    from nexus_export.quality.evaluator import Evaluator
     from nexus_export.quality.record import Record
 
 #: What is taken where a network does not offer a precision.
@@ -67,7 +67,7 @@ def build_networks(
     precision: Precision,
     repository: Path,
     origin: Mapping[str, str],
-    bench: "Bench | None",
+    evaluator: "Evaluator | None",
     report: Report,
     finish: Callable[[], None] = lambda: None,
     processor: Processor = "cpu",
@@ -79,7 +79,7 @@ def build_networks(
         precision: where a network does not offer it, see `offered`.
         repository: the model repository.
         origin: metadata that tells what the networks come from.
-        bench: None measures nothing, which FP32 alone allows.
+        evaluator: None measures nothing, which FP32 alone allows.
         report: is told of each step that takes time.
         finish: called when all is well, before the networks are put in place.
         processor: what the networks are to run on, see `offered`.
@@ -92,15 +92,16 @@ def build_networks(
     with _staging_in(repository) as folder:
         staged = []
         for export in exports:
-            if bench is not None:
-                bench.add(export)
+            if evaluator is not None:
+                evaluator.add(export)
             chosen = offered(export.network, precision, processor)
-            staged.append(_stage(export, chosen, folder, origin, bench, report, processor))
+            staged.append(_stage(export, chosen, folder, origin, evaluator, report, processor))
         records: list[Record | None] = [None] * len(staged)
-        if bench is not None:
+        if evaluator is not None:
             for index, item in enumerate(staged):
                 report(f"measuring {item.export.network.name}")
-                records[index] = record = bench.measure(item.export, item.precision, item.path, item.fp32)
+                record = evaluator.record(item.export, item.precision, item.path, item.fp32)[0]
+                records[index] = record
                 if not record.quality.passed:
                     raise QualityError(
                         f"{record.quality.complaint()}; what was there stays. Build it at a higher precision."
@@ -120,7 +121,7 @@ def _stage(
     precision: Precision,
     folder: Path,
     origin: Mapping[str, str],
-    bench: "Bench | None",
+    evaluator: "Evaluator | None",
     report: Report,
     processor: Processor,
 ) -> _Staged:
@@ -138,11 +139,11 @@ def _stage(
         stage_network(to_half(export.template, export.single_ops), export.weights, metadata, path)
         commit_network(path)
     else:
-        assert bench is not None
+        assert evaluator is not None
         from nexus_export.precision.int8 import quantize
 
         network = export.network
-        calibration = bench.calibration(network)
+        calibration = evaluator.calibration(network)
         quantize(fp32, calibration, network.int8_keep, path, metadata, processor, network.fp32_ops)
     return _Staged(export, precision, path, fp32)
 

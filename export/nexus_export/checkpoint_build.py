@@ -12,7 +12,8 @@ from nexus_export.checkpoints import CHECKPOINTS
 from nexus_export.errors import BuildError
 from nexus_export.export import Export
 from nexus_export.networks import GROUPS, NETWORKS, TIERS, Precision, Processor
-from nexus_export.quality.bench import Bench
+from nexus_export.quality.evaluator import Evaluator
+from nexus_export.quality.photos import read_photos
 from nexus_export.sources import Report
 
 #: What a checkpoint gives: groups, and networks that are alone in theirs.
@@ -48,12 +49,19 @@ def build_checkpoint(
         SourceError: the checkpoint, or CLIP's vocabulary, could not be fetched.
     """
     exporter(family)  # who lacks torch is told so before a download
-    bench = Bench(photos)
+    evaluator = Evaluator(read_photos(photos), cache)
     path = locate(name, family, cache, report)
     report("opening the checkpoint")
     opened = open_family(family, path, repository, cache, report)
     return build_networks(
-        opened.exports, precision, repository, origin_of(name, path), bench, report, opened.finish, processor
+        opened.exports,
+        precision,
+        repository,
+        origin_of(name, path),
+        evaluator,
+        report,
+        opened.finish,
+        processor,
     )
 
 

@@ -50,7 +50,7 @@ def needing_extras() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        extra = "quality" if error.name in {"onnxruntime", "PIL"} else "torch"
+        extra = "quality" if error.name in {"onnxruntime", "PIL", "nexus_ensembles"} else "torch"
         raise BuildError(
             f"this needs {error.name}, which is not in this environment; run: pip install 'nexus-export[{extra}]'"
         ) from None

@@ -48,8 +48,8 @@ LAMA_TEMPLATE = TEMPLATES / "lama_compact.onnx"
 LAMA_WEIGHTS = WEIGHTS / "lama_compact.safetensors"
 #: The code whose change may change what comes out at FP16 and INT8.
 PRECISION_CODE = Path(__file__).parent / "precision"
-#: And at INT8 alone, whose ranges are those of the rows that it makes.
-CALIBRATION_CODE = Path(__file__).parent / "quality" / "rows.py"
+#: And at INT8 alone, whose ranges are those of the samples that it records.
+CALIBRATION_CODE = Path(__file__).parent / "quality" / "pipelines.py"
 #: See diffusion.tiny_checkpoint.
 _TINY_WIDTHS = {"context_width": 32}
 
@@ -290,7 +290,10 @@ def build(
     }
     if precision == "fp32":
         return build_networks(exports, precision, repository, origin, None, report)[0]
-    from nexus_export.quality.bench import Bench
+    from nexus_export.quality.evaluator import Evaluator
+    from nexus_export.quality.photos import read_photos
 
-    bench = Bench(photos, lambda name: RECIPES[name].export(cache, report).reference())
-    return build_networks(exports, precision, repository, origin, bench, report, processor=processor)[0]
+    evaluator = Evaluator(
+        read_photos(photos), cache, lambda name: RECIPES[name].export(cache, report).reference()
+    )
+    return build_networks(exports, precision, repository, origin, evaluator, report, processor=processor)[0]

@@ -15,11 +15,13 @@ from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
 from nexus_export.errors import CheckpointError
 from nexus_export.networks import artifact
 from nexus_export.onnx_graphs.element_types import element_types
-from nexus_export.quality.bench import Bench
+from nexus_export.quality.evaluator import Evaluator
+from nexus_export.quality.photos import read_photos
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
 from onnx import TensorProto
 
 PHOTOS = Path(__file__).parents[2] / "demo" / "photos"
+CACHE = PHOTOS.parents[1] / "build" / "cache"
 Tiny = Callable[[str], Path]
 
 
@@ -81,8 +83,8 @@ def test_a_vae_says_whether_fp16_does_for_it(copy: Path, upcast: bool | None, ki
     for name in ("chelsea.jpg", "coffee.jpg"):
         (copy / name).symlink_to(PHOTOS / name)
     # What is computed in FP16 is measured, and held to its gate.
-    bench = Bench(copy) if kind == TensorProto.FLOAT16 else None
-    for built in build_networks(vae, "fp16", copy / "built", {}, bench, lambda _: None):
+    evaluator = Evaluator(read_photos(copy), CACHE) if kind == TensorProto.FLOAT16 else None
+    for built in build_networks(vae, "fp16", copy / "built", {}, evaluator, lambda _: None):
         model = onnx.load(str(artifact(built.network.name, copy / "built")))
         types = element_types(model)
         computed = [types[node.output[0]] for node in model.graph.node if node.op_type == "Conv"]

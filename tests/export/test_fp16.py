@@ -13,20 +13,30 @@ from nexus_export.onnx_graphs.element_types import element_types
 from nexus_export.onnx_graphs.template import fill, weight_shapes
 from nexus_export.paths import TEMPLATES
 from nexus_export.precision.fp16 import ALL_OPS, to_half
+from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import read_photos
-from nexus_export.quality.verify import measure
 from nexus_export.runs import onnx_run
 from onnx import TensorProto, helper, numpy_helper
 
 PHOTOS = Path(__file__).parents[2] / "demo" / "photos"
+CACHE = Path(__file__).parents[2] / "build" / "cache"
 NAMES = (
     *("u2net", "isnet", "lama", "sam_encoder", "sam_decoder", "sam2_encoder", "sam2_decoder"),
     *(f"{tier}_{part}" for tier in ("sdxl", "sd15") for part in ("text_encoder", "vae_decoder", "unet")),
 )
 
 
+@pytest.fixture(scope="module")
+def evaluator(artifact: Callable[[str], Path]) -> Evaluator:
+    """On one photo."""
+    photos = {"test": read_photos(PHOTOS)["test"][:1]}
+    return Evaluator(photos, CACHE, lambda name: onnx_run(artifact(name)))
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_network_passes_its_gate(name: str, artifact: Callable[[str], Path], tmp_path: Path) -> None:
+def test_every_network_passes_its_gate(
+    name: str, artifact: Callable[[str], Path], evaluator: Evaluator, tmp_path: Path
+) -> None:
     network = NETWORKS[name]
     original = artifact(name)
     model = onnx.load(str(original))
@@ -39,8 +49,7 @@ def test_every_network_passes_its_gate(name: str, artifact: Callable[[str], Path
 
     path = tmp_path / "model.onnx"
     onnx.save(half, str(path))
-    photos = read_photos(PHOTOS, "test")[:1]
-    quality, _ = measure(network, "fp16", path, photos, lambda other: onnx_run(artifact(other)))
+    quality, _ = evaluator.measure(network, "fp16", path)
     assert quality.simulated
     assert quality.fault is None
     assert quality.verdict.passed, quality.complaint()

@@ -10,20 +10,20 @@ import onnx
 import pytest
 from nexus_export.artifacts import read_metadata
 from nexus_export.engines.symmetric import make_symmetric
-from nexus_export.export import Array, Run
+from nexus_export.export import Array
 from nexus_export.networks import NETWORKS
 from nexus_export.onnx_graphs import writing
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import LAYERS, layers, quantised_weights
+from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import read_photos
-from nexus_export.quality.rows import rows
-from nexus_export.quality.verify import measure
 from nexus_export.runs import onnx_run
 from onnx import TensorProto, helper, numpy_helper
 
 PHOTOS = Path(__file__).parents[2] / "demo" / "photos"
+CACHE = Path(__file__).parents[2] / "build" / "cache"
 # The least of the photos that still is a calibration: ranges of two differ from those of all by a few percent.
 CALIBRATION_PHOTOS = 2
 TEST_PHOTOS = 2
@@ -33,24 +33,28 @@ WEIGHT_RATIO_MOST = 0.30
 
 
 @pytest.fixture(scope="module")
-def upstream(artifact: Callable[[str], Path]) -> Callable[[str], Run]:
-    return cache(lambda name: onnx_run(artifact(name)))
+def evaluator(artifact: Callable[[str], Path]) -> Evaluator:
+    photos = read_photos(PHOTOS)
+    few = {
+        "calibration": photos["calibration"][:CALIBRATION_PHOTOS],
+        "test": photos["test"][:TEST_PHOTOS],
+    }
+    return Evaluator(few, CACHE, lambda name: onnx_run(artifact(name)))
 
 
 @pytest.fixture(scope="module")
 def quantised(
     artifact: Callable[[str], Path],
-    upstream: Callable[[str], Run],
+    evaluator: Evaluator,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
     """The path of a network in INT8, calibrated on photos that no test uses, by name."""
 
     @cache
     def build(name: str) -> Path:
-        photos = read_photos(PHOTOS, "calibration")[:CALIBRATION_PHOTOS]
         network = NETWORKS[name]
         out = tmp_path_factory.mktemp(name) / "model.onnx"
-        quantize(artifact(name), rows(network, "calibration", photos, upstream), network.int8_keep, out)
+        quantize(artifact(name), evaluator.calibration(network), network.int8_keep, out)
         return out
 
     return build
@@ -161,25 +165,21 @@ def test_kept_layer_stays_float(small: tuple[Path, list[dict[str, Array]]], tmp_
 
 
 @pytest.mark.parametrize("name", OFFERED)
-def test_network_reaches_its_gate(
-    name: str, quantised: Callable[[str], Path], upstream: Callable[[str], Run]
-) -> None:
-    photos = read_photos(PHOTOS, "test")[:TEST_PHOTOS]
-    quality, _ = measure(NETWORKS[name], "int8", quantised(name), photos, upstream)
+def test_network_reaches_its_gate(name: str, quantised: Callable[[str], Path], evaluator: Evaluator) -> None:
+    quality, _ = evaluator.measure(NETWORKS[name], "int8", quantised(name))
     assert quality.passed, quality.complaint()
     # Not the FP32 graph under another name.
     assert quality.max_abs > 0
 
 
 def test_gate_is_reached_as_tensorrt_takes_it(
-    quantised: Callable[[str], Path], upstream: Callable[[str], Run], tmp_path: Path
+    quantised: Callable[[str], Path], evaluator: Evaluator, tmp_path: Path
 ) -> None:
     """The network that loses most of its quality to signed activations; all are in benchmarks/results/int8.md."""
     model = onnx.load(str(quantised("u2net")))
     make_symmetric(model)
     onnx.save(model, str(tmp_path / "symmetric.onnx"))
-    photos = read_photos(PHOTOS, "test")[:TEST_PHOTOS]
-    quality, _ = measure(NETWORKS["u2net"], "int8", tmp_path / "symmetric.onnx", photos, upstream)
+    quality, _ = evaluator.measure(NETWORKS["u2net"], "int8", tmp_path / "symmetric.onnx")
     assert quality.passed, quality.complaint()
 
 

@@ -71,30 +71,23 @@ def test_worthless_outputs_are_named() -> None:
     assert comparison.fault(flat, flat) is None
 
 
-def test_the_served_mask_is_the_pipelines() -> None:
-    scores = np.array([0.9, 0.1, 0.8, 0.2], np.float32)
-    for labels, token in (([1, -1], 2), ([2, 3], 0), ([1, 1, -1], 0), ([1, 0, -1], 0), ([1, 2, 3], 0)):
-        filled = np.array(labels + [-2] * (8 - len(labels)), np.float32)
-        assert comparison.served_token(scores, filled) == token
-
-
-def _rows(*values: float) -> list[Figures]:
+def _figures(*values: float) -> list[Figures]:
     return [Figures(50, 1, value) for value in values]
 
 
-def test_gates_hold_means_and_a_unet_every_row() -> None:
-    lama = judge(NETWORKS["lama"], "fp16", [], _rows(44, 50))
+def test_gates_hold_means_and_a_unet_every_sample() -> None:
+    lama = judge(NETWORKS["lama"], "fp16", [], _figures(44, 50))
     assert (lama.value, lama.worst, lama.bound, lama.passed) == (47, 44, 45.0, True)
-    unet = judge(NETWORKS["sdxl_unet"], "int8", [], _rows(29, 50))
+    unet = judge(NETWORKS["sdxl_unet"], "int8", [], _figures(29, 50))
     assert (unet.value, unet.bound, unet.passed) == (29, 30.0, False)
-    alpha = judge(NETWORKS["u2net"], "int8", [], _rows(3, 6))
+    alpha = judge(NETWORKS["u2net"], "int8", [], _figures(3, 6))
     assert (alpha.value, alpha.worst, alpha.passed) == (4.5, 6, False)
     assert alpha.words() == "alpha mean abs in levels 4.5, at most 4 is wanted"
 
 
 def test_fp32_is_held_to_its_largest_difference() -> None:
     def passes(name: str, *differences: Difference) -> bool:
-        return judge(NETWORKS[name], "fp32", differences, _rows(0)).passed
+        return judge(NETWORKS[name], "fp32", differences, _figures(0)).passed
 
     assert passes("u2net", Difference(FP32_FLOAT, 1))
     assert not passes("u2net", Difference(2 * FP32_FLOAT, 1))
@@ -110,7 +103,7 @@ def test_fp32_scores_are_not_judged_by_logits() -> None:
     reference = [{"masks": np.full((1, 2), 30.0), "scores": np.full((1, 2), size)} for size in (0.5, 0.9)]
     found = [{**row, "scores": row["scores"] + 0.01} for row in reference]
     differences = comparison.differences(reference, found)
-    verdict = judge(NETWORKS["sam_decoder"], "fp32", differences, _rows(1))
+    verdict = judge(NETWORKS["sam_decoder"], "fp32", differences, _figures(1))
     assert [difference.magnitude for difference in differences] == [30, 0.9]
     assert verdict.value == pytest.approx(0.01)
     assert not verdict.passed

@@ -12,7 +12,10 @@ from nexus_export.export import Array
 from nexus_export.networks import Gate, Network, Tensor
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.simulation import halves, served_run
-from nexus_export.quality import speed, verify
+from nexus_export.quality import speed
+from nexus_export.quality.evaluator import Evaluator
+from nexus_export.quality.pipelines import Sample
+from nexus_export.quality.record import Quality
 from nexus_export.runs import onnx_run
 from onnx import TensorProto, helper, numpy_helper
 
@@ -44,12 +47,12 @@ def _written(model: onnx.ModelProto, folder: Path) -> Path:
     return folder / "model.onnx"
 
 
-def _judged(path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Quality:
-    def same(row: Mapping[str, Array]) -> dict[str, Array]:
-        return {"y": row["x"]}  # what both products make of it
+def _judged(path: Path, monkeypatch: pytest.MonkeyPatch) -> Quality:
+    def same(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": inputs["x"]}  # what both products make of it
 
-    monkeypatch.setattr(verify, "rows", lambda *_: [ROW])
-    return verify.measure(NETWORK, "fp16", path, [], lambda _: same)[0]
+    monkeypatch.setattr(Evaluator, "samples", lambda *_: [Sample(ROW)])
+    return Evaluator({}, path, lambda _: same).measure(NETWORK, "fp16", path)[0]
 
 
 def test_an_overflow_fails_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,20 @@
 """INT8 at full size, of seeded random weights: bytes, memory and time. What it costs in quality they cannot tell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from nexus_export.export import Run
+from nexus_export.export import Array
 from nexus_export.lama.checkpoint import exports as lama_exports
 from nexus_export.networks import NETWORKS
 from nexus_export.onnx_graphs.writing import commit_network, stage_network
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.int8 import quantize
+from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import read_photos
-from nexus_export.quality.rows import Row, rows
 from nexus_export.runs import onnx_run
 from nexus_export.sam.checkpoint import exports as sam_exports
 from nexus_export.sam.vit import PUBLISHED
@@ -24,6 +24,7 @@ from tests.export import published_lama, published_sam
 from tests.full.figures import measured, record
 
 PHOTOS = Path(__file__).parents[2] / "demo" / "photos"
+CACHE = Path(__file__).parents[2] / "build" / "cache"
 #: A ViT takes half a minute a run.
 RUNS = 2
 
@@ -47,10 +48,8 @@ def _export(name: str, write: Callable[[Path], None], folder: Path) -> None:
         commit_network(folder / f"{kind}.onnx")
 
 
-def _row(name: str) -> Row:
-    photos = read_photos(PHOTOS, "calibration")[:1]
-    others: dict[str, Run] = {}  # neither network reads what another one writes
-    return next(rows(NETWORKS[name], "calibration", photos, others.__getitem__))
+def _row(name: str) -> Mapping[str, Array]:
+    return next(Evaluator(read_photos(PHOTOS), CACHE).calibration(NETWORKS[name]))
 
 
 def _quantize(name: str, folder: Path) -> None:

@@ -10,38 +10,33 @@ first and the last layer and the N most sensitive ones beside them comes from th
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from nexus_export.export import Array, Run
+from nexus_export.export import Array
 from nexus_export.networks import NETWORKS, Network, artifact
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.calibration import Ranges, measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.qdq import Layer, activations, insert, layers
+from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.metrics import psnr_db
-from nexus_export.quality.photos import Photo, Split, read_photos
-from nexus_export.quality.rows import Row, rows
-from nexus_export.quality.verify import measure
+from nexus_export.quality.photos import read_photos
 from nexus_export.runs import onnx_run
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+CACHE = Path("build/cache")
 #: How many of the most sensitive layers are kept in turn, beside the first and the last one.
 KEPT = (0, 2, 6)
 #: Neighbouring layers are measured together first, in about this many groups, and those of the worst few one by one.
 _GROUPS, _WORST = 16, 3
 
-Upstream = Callable[[str], Run]
-
 
 def rank(
-    model: onnx.ModelProto, found: Sequence[Layer], ranges: Ranges, row: Row, folder: Path
+    model: onnx.ModelProto, found: Sequence[Layer], ranges: Ranges, row: Mapping[str, Array], folder: Path
 ) -> list[tuple[float, Layer]]:
     """PSNR in dB of the network's outputs with one layer in INT8, the lowest first; of several outputs the worst.
 
@@ -63,14 +58,11 @@ def rank(
     return sorted(((psnr([layer]), layer) for layer in suspects), key=lambda item: item[0])
 
 
-def measure_sensitivity(
-    network: Network, models: Path, photos: Mapping[Split, Sequence[Photo]]
-) -> dict[str, Any]:
+def measure_sensitivity(network: Network, models: Path, evaluator: Evaluator) -> dict[str, Any]:
     """The figures of one network, whose FP32 file and those it reads from are in the repository `models`."""
-    upstream: Upstream = cache(lambda name: _remembering(onnx_run(artifact(name, models))))
     model = fold(onnx.load(str(artifact(network.name, models))))
     found = layers(model)
-    calibration = list(rows(network, "calibration", photos["calibration"], upstream))
+    calibration = list(evaluator.calibration(network))
     ranges = measure_ranges(model, activations(found), calibration)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -83,7 +75,7 @@ def measure_sensitivity(
             path = folder / "some.onnx"
             chosen = [layer for layer in found if layer not in kept]
             write_network(insert(model, ranges, chosen), {}, path)
-            quality, _ = measure(network, "int8", path, photos["test"], upstream)
+            quality, _ = evaluator.measure(network, "int8", path)
             label = "none" if count is None else f"first, last and {count}"
             gates[label] = {
                 "mean": round(quality.verdict.value, 4),
@@ -97,20 +89,6 @@ def measure_sensitivity(
         "kept": gates,
         "alone_psnr_db": {layer.weights: round(psnr, 2) for psnr, layer in ranked},
     }
-
-
-def _remembering(run: Run) -> Run:
-    """`run`, which computes nothing twice: the reference is the same for every choice of layers."""
-    answers: dict[bytes, dict[str, Array]] = {}
-
-    def answer(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        key = b"".join(np.ascontiguousarray(array).tobytes() for array in inputs.values())
-        digest = sha256(key).digest()
-        if digest not in answers:
-            answers[digest] = run(inputs)
-        return answers[digest]
-
-    return answer
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -146,14 +124,13 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
     parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
     options = parser.parse_args()
-    photos: dict[Split, Sequence[Photo]] = {
-        "calibration": read_photos(options.photos, "calibration"),
-        "test": read_photos(options.photos, "test"),
-    }
+    evaluator = Evaluator(
+        read_photos(options.photos), CACHE, lambda name: onnx_run(artifact(name, options.models))
+    )
     stored = RESULTS / "int8_sensitivity.json"
     results = json.loads(stored.read_text()) if stored.is_file() else {}
     for name in options.networks:
-        results[name] = measure_sensitivity(NETWORKS[name], options.models, photos)
+        results[name] = measure_sensitivity(NETWORKS[name], options.models, evaluator)
         RESULTS.mkdir(exist_ok=True)
         stored.write_text(json.dumps(results, indent=1) + "\n")
         stored.with_suffix(".md").write_text(page(results))

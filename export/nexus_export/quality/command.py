@@ -28,7 +28,7 @@ from nexus_export.precision.simulation import SIMULATED
 from nexus_export.progress import Progress
 
 if TYPE_CHECKING:
-    from nexus_export.quality.bench import Bench
+    from nexus_export.quality.evaluator import Evaluator
     from nexus_export.quality.record import Record
 
 REPORT = Path("build/quality")
@@ -65,16 +65,19 @@ def verify(
         BuildError: a network is not built, or its file is damaged.
         QualityError: there are no photos, or a network does not run.
     """
-    from nexus_export.quality.bench import Bench
-    from nexus_export.quality.sheet import write_sheet
+    from nexus_export.quality.contact_sheet import write_contact_sheet
+    from nexus_export.quality.evaluator import Evaluator
+    from nexus_export.quality.photos import read_photos
 
     chosen = [network for network in choose(names) if names or artifact(network.name, out).is_file()]
     if not chosen:
         raise BuildError(f"no network is in {out}; run: nexus-export build --out {out}")
     with Progress("photos") as progress:
-        bench = Bench(photos, lambda name: RECIPES[name].export(cache, progress.report).reference())
+        evaluator = Evaluator(
+            read_photos(photos), cache, lambda name: RECIPES[name].export(cache, progress.report).reference()
+        )
     records = []
-    exports = _Exports(checkpoint, out, cache, bench)
+    exports = _Exports(checkpoint, out, cache, evaluator)
     for network in chosen:
         with Progress(network.name) as progress:
             path = artifact(network.name, out)
@@ -87,10 +90,11 @@ def verify(
                 if precision != "fp32":
                     fp32 = Path(folder) / "model.onnx"
                     write_fp32(export, {}, fp32)
-                records.append(record := bench.measure(export, precision, path, fp32))
+                record, compared = evaluator.record(export, precision, path, fp32)
+                records.append(record)
         write_file(path.with_name(QUALITY_FILE), record.text(path).encode())
         note = f"{metadata.get(SOURCE_KEY, 'unknown')}; {record.quality.verdict.words()}"
-        write_sheet(report / f"{network.name}_{precision}.jpg", network, precision, bench.samples, note)
+        write_contact_sheet(report / f"{network.name}_{precision}.jpg", network, precision, compared, note)
     write_file(report / QUALITY_FILE, (json.dumps([r.figures() for r in records], indent=2) + "\n").encode())
     return records
 
@@ -98,11 +102,11 @@ def verify(
 class _Exports:
     """The exports that artifacts came from: of the default profile, or of checkpoints, each opened once."""
 
-    def __init__(self, checkpoint: str | None, out: Path, cache: Path, bench: "Bench") -> None:
+    def __init__(self, checkpoint: str | None, out: Path, cache: Path, evaluator: "Evaluator") -> None:
         self._checkpoint = checkpoint
         self._out = out
         self._cache = cache
-        self._bench = bench
+        self._evaluator = evaluator
         self._opened: dict[str, Export] = {}
 
     def of(self, network: Network, metadata: dict[str, str], progress: Progress) -> Export:
@@ -133,7 +137,7 @@ class _Exports:
             )
         path = locate(name, family, self._cache, progress.report)
         for export in exporter(family)(path):
-            self._bench.add(export)
+            self._evaluator.add(export)
             self._opened[export.network.name] = export
 
 

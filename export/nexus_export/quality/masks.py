@@ -1,6 +1,6 @@
-"""Seeded holes to fill: brush strokes and outlines of objects."""
+"""Masks drawn on photos: brush strokes and outlines of objects, seeded, as holes to fill, and ellipses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 Bool = NDArray[np.bool_]
 Draw = Callable[[ImageDraw.ImageDraw], None]
 
-#: Share of the picture: smaller holes measure nothing, larger ones leave little to fill them from.
+# Share of the picture: smaller holes measure nothing, larger ones leave little to fill them from.
 LEAST_SHARE, LARGEST_SHARE = 0.03, 0.3
 
 
@@ -45,6 +45,13 @@ def outline(height: int, width: int, rng: np.random.Generator) -> Bool:
         canvas.polygon(list(zip(x + radius * np.cos(turn), y + radius * np.sin(turn))), fill=1)
 
     return _drawn(height, width, draw)
+
+
+def ellipse(height: int, width: int, box: Sequence[float]) -> Bool:
+    """BOOL [height, width]: the ellipse that touches the sides of `box` (x0, y0, x1, y1)."""
+    image = Image.new("1", (width, height))
+    ImageDraw.Draw(image).ellipse(list(box), fill=1)
+    return np.array(image)
 
 
 def _drawn(height: int, width: int, draw: Draw) -> Bool:

@@ -1,4 +1,4 @@
-"""Picture sheets of a measurement: the input, what FP32 makes of it, what the artifact does, and how they differ."""
+"""Contact sheets of a measurement: the input, FP32's output, the artifact's output, and their difference."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,30 +9,28 @@ from PIL import Image, ImageDraw, ImageFont
 from nexus_export.errors import BuildError
 from nexus_export.export import Array
 from nexus_export.networks import Network, Precision
-from nexus_export.quality import comparison
+from nexus_export.quality.comparison import Comparison, planes
 from nexus_export.quality.metrics import peak_of
 from nexus_export.quality.photos import Pixels
-from nexus_export.quality.prompts import PROMPTS
-from nexus_export.quality.verify import Sample
+from nexus_export.quality.pipelines import Sample
 
-#: Differences are shown this many times as strong.
+# Differences are amplified this many times.
 GAIN = 8
-#: Rows of a sheet, and a picture's size in it.
+# Rows of a sheet, and the size of its pictures.
 _ROWS, _WIDTH, _HEIGHT = 3, 320, 240
 _TITLE, _GAP = 22, 6
 _CLICKS = {1: (60, 220, 90), 0: (230, 50, 50), 2: (255, 210, 0), 3: (255, 210, 0)}
 _HOLE = (255, 0, 255)
 
 
-def write_sheet(
-    path: Path, network: Network, precision: Precision, samples: Sequence[Sample], note: str
+def write_contact_sheet(
+    path: Path, network: Network, precision: Precision, compared: Sequence[Comparison], note: str
 ) -> None:
-    """Draw some of the samples into a JPEG; `note` stands beside the network's name.
+    """Draw some of the comparisons into a JPEG, with `note` beside the network's name.
 
-    Raises:
-        BuildError: the folder cannot be written.
+    Raises BuildError if the folder cannot be written.
     """
-    chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, _ROWS).round().astype(int)]
+    chosen = [compared[index] for index in np.linspace(0, len(compared) - 1, _ROWS).round().astype(int)]
     titles = ("input", "FP32", precision.upper(), f"difference x{GAIN}")
     width = len(titles) * (_WIDTH + _GAP) + _GAP
     sheet = Image.new("RGB", (width, 2 * _TITLE + len(chosen) * (_HEIGHT + _GAP)), "white")
@@ -40,8 +38,8 @@ def write_sheet(
     draw.text((_GAP, 4), f"{network.name} at {precision}: {note}", fill="black", font=font)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (_WIDTH + _GAP), _TITLE + 2), title, fill="black", font=font)
-    for row, sample in enumerate(chosen):
-        for column, picture in enumerate(_pictures(sample)):
+    for row, comparison in enumerate(chosen):
+        for column, picture in enumerate(_pictures(comparison)):
             place = (_GAP + column * (_WIDTH + _GAP), 2 * _TITLE + row * (_HEIGHT + _GAP))
             sheet.paste(_fitted(picture), place)
     try:
@@ -53,16 +51,16 @@ def write_sheet(
         ) from None
 
 
-def _pictures(sample: Sample) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """The four pictures of a row, each UINT8 [H, W, 3]."""
-    one = comparison.planes(sample.row, sample.reference)
-    other = comparison.planes(sample.row, sample.found)
-    return (_input(sample), _colours(one, one), _colours(other, one), _difference(one, other))
+def _pictures(compared: Comparison) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """The four pictures of a comparison, each UINT8 [H, W, 3]."""
+    one = planes(compared.sample, compared.reference)
+    other = planes(compared.sample, compared.found)
+    return (_input(compared.sample), _colours(one, one), _colours(other, one), _difference(one, other))
 
 
-def _colours(planes: Array, scale: Array) -> Pixels:
+def _colours(channels: Array, scale: Array) -> Pixels:
     """Planes [C, H, W] as colours: UINT8 as it is, others from the least to the largest value of `scale`."""
-    shown = planes[:3] if len(planes) >= 3 else np.repeat(planes[:1], 3, axis=0)
+    shown = channels[:3] if len(channels) >= 3 else np.repeat(channels[:1], 3, axis=0)
     if shown.dtype != np.uint8:
         least, peak = float(scale.min()), peak_of(scale) or 1.0
         shown = ((shown - least) / peak * 255).clip(0, 255).astype(np.uint8)
@@ -75,20 +73,16 @@ def _difference(one: Array, other: Array) -> Pixels:
 
 
 def _input(sample: Sample) -> Pixels:
-    """What went in: the photo with its clicks or its hole, a prompt's text, or latents as colours."""
-    row = sample.row
-    if "input_ids" in row:
-        return _text(row["input_ids"][0])
-    image = row["image"][0] if "image" in row else sample.photo
-    if image is None:
-        latents = row["sample"][0, 5:] if "sample" in row else row["latent"][0]
-        return _colours(latents, latents)
-    if "mask" in row:
-        image = np.where(row["mask"][0] > 0, np.array(_HOLE, np.uint8), image)
+    """The photo, with its clicks or its hole, or the prompt."""
+    if isinstance(sample.shown, str):
+        return _text(sample.shown)
+    inputs, image = sample.inputs, sample.shown
+    if "mask" in inputs:
+        image = np.where(inputs["mask"][0] > 0, np.array(_HOLE, np.uint8), image)
     picture = Image.fromarray(np.ascontiguousarray(image))
-    if "points" in row:
+    if "points" in inputs:
         draw, radius = ImageDraw.Draw(picture), max(picture.size) // 50
-        for (x, y), label in zip(row["points"][0], row["labels"][0].astype(int), strict=True):
+        for (x, y), label in zip(inputs["points"][0], inputs["labels"][0].astype(int), strict=True):
             if label in _CLICKS:
                 draw.ellipse(
                     [x - radius, y - radius, x + radius, y + radius], fill=_CLICKS[label], outline="white"
@@ -96,8 +90,7 @@ def _input(sample: Sample) -> Pixels:
     return np.asarray(picture)
 
 
-def _text(ids: Array) -> Pixels:
-    text = next(text for text, known in PROMPTS.items() if ids.tolist()[1 : 1 + len(known)] == known)
+def _text(text: str) -> Pixels:
     picture = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     words, lines = text.split(), [""]
     for word in words:
