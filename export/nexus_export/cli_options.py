@@ -50,7 +50,9 @@ def needing_extras() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        extra = "quality" if error.name in {"onnxruntime", "PIL", "nexus_ensembles"} else "torch"
+        is_quality = error.name in {"onnxruntime", "PIL", "nexus_ensembles"}
+        # The pipelines are on no package index: they are installed from beside this package.
+        packages = "-e ensembles 'nexus-export[quality]'" if is_quality else "'nexus-export[torch]'"
         raise BuildError(
-            f"this needs {error.name}, which is not in this environment; run: pip install 'nexus-export[{extra}]'"
+            f"this needs {error.name}, which is not in this environment; run: pip install {packages}"
         ) from None

@@ -137,8 +137,7 @@ class Evaluator:
         """
         network = export.network
         quality, compared = self.measure(network, precision, path)
-        inputs = {tensor.name: compared[0].sample.inputs[tensor.name] for tensor in network.inputs}
-        speed = measure_speed(path, fp32, inputs)
+        speed = measure_speed(path, fp32, next(self.samples(network, "test")).inputs)
         # A network that was published as ONNX has no torch code, see `Export`.
         reference = "torch" if export.weights else "the published ONNX file"
         photos = tuple(photo.name for photo in self._photos["test"])
