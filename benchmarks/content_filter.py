@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import TypedDict
 
-from nexus_ensembles.content_filter import ContentFilter
 from nexus_ensembles.errors import BadInput
+from nexus_ensembles.prompts.content_filter import ContentFilter
 
 from benchmarks.publish import publish
 

@@ -19,8 +19,10 @@ import numpy as np
 import onnxruntime
 import tritonclient.grpc as grpc
 from nexus_client import Client
-from nexus_ensembles import images, png, sam
+from nexus_ensembles import sam
 from nexus_ensembles.frames import Letterbox
+from nexus_ensembles.imaging import png
+from nexus_ensembles.imaging.decode import decode_photo
 from nexus_ensembles.networks import Array
 from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
@@ -73,7 +75,7 @@ def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
     data = (PHOTOS / "astronaut.jpg").read_bytes()
     click = tensors(image=data, points=np.array([[[224, 100]]], np.float32))
     triton.infer("segment", click)
-    photo = images.decode_photo(data)
+    photo = decode_photo(data)
     frame = Letterbox(*photo.size)
     prompt = Prompt.parse(np.array([[224, 100]], np.float32), None, None, photo.size)
     (embedding,) = session("sam_encoder").run(None, {"image": frame.frame(photo.rgb)[None]})
@@ -86,7 +88,7 @@ def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
     decoder = session("sam_decoder")
 
     def bare() -> None:
-        images.decode_photo(data)
+        decode_photo(data)
         decoder.run(None, feeds)
 
     before = executions(triton, "sam_encoder")
@@ -106,7 +108,7 @@ def cleanup_overhead(triton: grpc.InferenceServerClient) -> dict[str, float]:
     mask = (((x - 300) / 60) ** 2 + ((y - 200) / 40) ** 2 <= 1).astype(np.uint8) * np.uint8(255)
     inputs = tensors(image=data, mask=png.encode(mask))
     lama = session("lama")
-    feeds = {"image": images.decode_photo(data).rgb[None], "mask": mask[None, ..., None]}
+    feeds = {"image": decode_photo(data).rgb[None], "mask": mask[None, ..., None]}
     served, bare, ratio = in_turn(lambda: triton.infer("cleanup", inputs), lambda: lama.run(None, feeds))
     return {"served ms": served, "network ms": bare, "overhead": ratio - 1}
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nexus_ensembles import geometry, images, png
 from nexus_ensembles.errors import BadInput
+from nexus_ensembles.imaging import geometry, png
+from nexus_ensembles.imaging.decode import Photo, decode_mask, decode_photo
 from nexus_ensembles.networks import Bool, Networks, UInt8
 
 # What the network asks of the sides of its input: below 16, its coarsest level is one pixel, which cannot be reflected.
@@ -32,12 +33,12 @@ async def run(networks: Networks, *, image: bytes, mask: bytes, dilate: int = 3)
     Returns `image`: a PNG of the same size, RGBA where the input is not opaque, whose pixels outside the dilated
     mask are those of the input, byte for byte. Raises BadInput.
     """
-    photo = await asyncio.to_thread(images.decode_photo, image)
-    core = await asyncio.to_thread(images.decode_mask, mask, photo.size)
+    photo = await asyncio.to_thread(decode_photo, image)
+    core = await asyncio.to_thread(decode_mask, mask, photo.size)
     return {"image": await asyncio.to_thread(png.encode, await fill(networks, photo, core, dilate))}
 
 
-async def fill(networks: Networks, photo: images.Photo, core: Bool, dilate: int) -> UInt8:
+async def fill(networks: Networks, photo: Photo, core: Bool, dilate: int) -> UInt8:
     """Fill BOOL [H, W] `core` of a photo; returns UINT8 [H, W, 3], or [H, W, 4] where the photo has an alpha channel.
 
     Each separate hole is filled in a crop around it, so that a small object in a large photo is filled at native

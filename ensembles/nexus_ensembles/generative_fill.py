@@ -15,16 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from nexus_ensembles import fill_geometry, images, png
-from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_ensembles.content_filter import ContentFilter
+from nexus_ensembles.diffusion import crop
+from nexus_ensembles.diffusion.crop import Frame
+from nexus_ensembles.diffusion.parameters import Order
+from nexus_ensembles.diffusion.previews import Previews
+from nexus_ensembles.diffusion.tiers import COOL_DOWN_SECONDS, Breaker, Tier
 from nexus_ensembles.errors import OutOfMemory
-from nexus_ensembles.fill_geometry import Frame
-from nexus_ensembles.fill_order import Order
+from nexus_ensembles.imaging import png
+from nexus_ensembles.imaging.decode import Photo, decode_mask, decode_photo
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
-from nexus_ensembles.previews import Previews
+from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
+from nexus_ensembles.prompts.content_filter import ContentFilter
 from nexus_ensembles.stopwatch import Stopwatch
-from nexus_ensembles.tiers import COOL_DOWN_SECONDS, Breaker, Tier
 
 # What fills up a prompt for SDXL's second text encoder; for the others it is the token that ends the text.
 SDXL_PADDING = 0
@@ -59,7 +61,7 @@ class _Job:
     """A request, decoded: BOOL [H, W] `hole`, INT32 [rows, 77] `tokens` and `tokens_2` for the text encoders."""
 
     order: Order
-    photo: images.Photo
+    photo: Photo
     hole: Bool
     tokens: Array
     tokens_2: Array
@@ -134,8 +136,8 @@ class GenerativeFill:
             prompt, negative_prompt, steps, guidance_scale, strength, seed, scheduler, preview_every
         )
         self._content_filter.check(prompt)
-        photo = await asyncio.to_thread(images.decode_photo, image)
-        hole = await asyncio.to_thread(images.decode_mask, mask, photo.size)
+        photo = await asyncio.to_thread(decode_photo, image)
+        hole = await asyncio.to_thread(decode_mask, mask, photo.size)
         rows = [self._tokenizer.encode(text, self._tokenizer.end) for text in order.prompts]
         tokens = np.stack([row.ids for row in rows])
         # behind the first token that ends the text
@@ -189,7 +191,7 @@ async def _paint(
     frame = await asyncio.to_thread(Frame.around, job.hole, tier.side)
     picture = await asyncio.to_thread(frame.picture, job.photo.rgb)
     mask = await asyncio.to_thread(frame.mask, job.hole)
-    blank = await asyncio.to_thread(fill_geometry.blank, picture, mask)
+    blank = await asyncio.to_thread(crop.blank, picture, mask)
     if tier.is_sdxl:  # its size, the crop's top left corner in it and the size to paint, each (height, width)
         sizes = np.array([*mask.shape, 0, 0, *mask.shape], np.float32)
         conditions["time_ids"] = np.tile(sizes, (len(job.tokens), 1))
@@ -206,7 +208,7 @@ async def _paint(
     def draw() -> Float32:
         return generator.standard_normal(surroundings.shape, np.float32)
 
-    known = np.concatenate([fill_geometry.latent_mask(mask), surroundings])
+    known = np.concatenate([crop.latent_mask(mask), surroundings])
     previews = None
     if order.preview_every:
         previews = await asyncio.to_thread(Previews, job.photo.rgb, job.hole, frame, tier.latent_rgb)
@@ -231,7 +233,7 @@ async def _paint(
 
     fill = (await networks.run(f"{tier.name}_vae_decoder", latent=latents))["image"]
     watch.lap("vae_decode")
-    fill = await asyncio.to_thread(fill_geometry.match_colours, fill, picture, mask)
+    fill = await asyncio.to_thread(crop.match_colours, fill, picture, mask)
     filled = await asyncio.to_thread(frame.paste, job.photo, job.hole, fill)
     yield await asyncio.to_thread(png.encode, filled)
 

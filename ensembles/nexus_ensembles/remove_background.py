@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor
 
-from nexus_ensembles import images, png
 from nexus_ensembles.errors import BadInput, NotBuilt
+from nexus_ensembles.imaging import png
+from nexus_ensembles.imaging.decode import Photo, decode_photo
 from nexus_ensembles.models import Model, Models
 from nexus_ensembles.networks import Float32, Networks, UInt8
 
@@ -45,7 +46,7 @@ async def run(
     """
     matting = MODELS.get(model)
     colour = parse_background(background)
-    photo = await asyncio.to_thread(images.decode_photo, image)
+    photo = await asyncio.to_thread(decode_photo, image)
     small = await asyncio.to_thread(_shrink, photo.rgb, matting.side)
     try:
         outputs = await networks.run(matting.name, image=small)
@@ -74,7 +75,7 @@ def _shrink(rgb: UInt8, side: int) -> UInt8:
     return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _cut_out(photo: images.Photo, alpha: Float32, colour: Colour | None) -> bytes:
+def _cut_out(photo: Photo, alpha: Float32, colour: Colour | None) -> bytes:
     """Resize FP32 [side, side] alpha to the photo (in 8 bits, truncated, as rembg does) and apply it."""
     small = Image.fromarray((alpha * 255).astype(np.uint8))
     matte = np.asarray(small.resize(photo.size, Image.Resampling.LANCZOS))

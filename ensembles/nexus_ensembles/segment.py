@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from nexus_ensembles import images, png, regions
 from nexus_ensembles.errors import BadInput, NotBuilt
 from nexus_ensembles.frames import Frame
+from nexus_ensembles.imaging import png, regions
+from nexus_ensembles.imaging.decode import decode_photo
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
 from nexus_ensembles.sam import MODELS, Sam
 
@@ -115,7 +116,7 @@ async def run(
     Raises BadInput.
     """
     sam = MODELS.get(model)
-    photo = await asyncio.to_thread(images.decode_photo, image)
+    photo = await asyncio.to_thread(decode_photo, image)
     prompt = Prompt.parse(points, labels, box, photo.size)
     mask, score = await predict(networks, sam, photo.rgb, prompt, min_area)
     return {

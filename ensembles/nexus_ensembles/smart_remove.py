@@ -8,8 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nexus_ensembles import cleanup, geometry, images, png, segment
+from nexus_ensembles import cleanup, segment
 from nexus_ensembles.errors import BadInput
+from nexus_ensembles.imaging import geometry, png
+from nexus_ensembles.imaging.decode import decode_mask, decode_photo
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
 from nexus_ensembles.sam import MODELS
 
@@ -32,10 +34,10 @@ async def run(
     side, which is as sure as it can be of an edge: without it a rim of the object would stay. Raises BadInput.
     """
     sam = MODELS.get(model)
-    photo = await asyncio.to_thread(images.decode_photo, image)
+    photo = await asyncio.to_thread(decode_photo, image)
     rough = None
     if rough_mask:
-        rough = await asyncio.to_thread(images.decode_mask, rough_mask, photo.size, "rough mask")
+        rough = await asyncio.to_thread(decode_mask, rough_mask, photo.size, "rough mask")
         if box is None or not box.size:
             box = _bounds(rough)
     prompt = segment.Prompt.parse(points, labels, box, photo.size)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_ensembles.clip_tokenizer import ClipTokenizer
+from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
 from nexus_export.diffusion import clip_vocabulary
 from nexus_export.sources import CLIP_VOCABULARY, PinnedFile
 from transformers import CLIPTokenizer

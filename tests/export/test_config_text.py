@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-from nexus_ensembles import cleanup, fill_geometry, segment
+from nexus_ensembles import cleanup, segment
+from nexus_ensembles.diffusion import crop
 from nexus_export.configs import rewritten
 from nexus_export.networks import GROUPS, NETWORKS, TIERS, Range
 
@@ -41,10 +42,10 @@ def test_cleanup_sends_lama_what_its_engine_is_built_for() -> None:
 @pytest.mark.parametrize("tier", TIERS)
 def test_fills_send_what_the_engines_are_built_for(tier: str) -> None:
     pixels, latents = _range(f"{tier}_vae_encoder", "height"), _range(f"{tier}_unet", "latent_height")
-    sides = {side for size in fill_geometry.working_sizes(pixels.usual) for side in size}
+    sides = {side for size in crop.working_sizes(pixels.usual) for side in size}
     assert min(sides) >= pixels.least
     assert max(sides) == pixels.most
-    assert [side // fill_geometry.LATENT for side in pixels] == list(latents)
+    assert [side // crop.LATENT for side in pixels] == list(latents)
 
 
 def test_segment_sends_as_many_points_as_the_engine_is_built_for() -> None:

@@ -14,13 +14,13 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_inpaint
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_inpaint
 from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
-from nexus_ensembles import fill_geometry
-from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_ensembles.content_filter import ContentFilter
+from nexus_ensembles.diffusion.crop import GREY, Frame
+from nexus_ensembles.diffusion.tiers import Breaker, Tier
 from nexus_ensembles.generative_fill import GenerativeFill
 from nexus_ensembles.local import LocalNetworks
 from nexus_ensembles.networks import Array
-from nexus_ensembles.tiers import Breaker, Tier
+from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
+from nexus_ensembles.prompts.content_filter import ContentFilter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -162,7 +162,7 @@ def crop(photo: Callable[[str], Image.Image]) -> Crop:
         oval = ((rows / height - 0.5) / 0.27) ** 2 + ((columns / width - 0.45) / 0.3) ** 2 < 1
         picture = photo("coffee").crop((150, 40, 150 + width, 40 + height))
         # Its tips, thinner than a latent, are widened for our networks; diffusers is given the same mask.
-        frame = fill_geometry.Frame.around(oval, SIDE)
+        frame = Frame.around(oval, SIDE)
         assert frame.size == (width, height)
         return picture, Image.fromarray(frame.mask(oval))
 
@@ -201,7 +201,7 @@ def test_same_latents_and_picture_as_diffusers(
     """From the same pixels: under the mask our encoder is given a byte, and so is diffusers' here."""
     options = {"scheduler": scheduler, "strength": strength, "guidance_scale": guidance_scale}
     photo, mask = crop(size)
-    grey = fill_geometry.GREY / 127.5 - 1
+    grey = GREY / 127.5 - 1
     expected, expected_picture = theirs(tier, photo, mask, grey=grey, **options)
     latents, picture = ours(tier, photo, mask, **options)
     assert latents.shape == (4, size[0] // 8, size[1] // 8)

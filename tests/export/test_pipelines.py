@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_ensembles.frames import Letterbox, Stretch
-from nexus_ensembles.noise_schedule import TRAINING_SIGMAS
+from nexus_ensembles.frames import Letterbox, Stretch
 from nexus_ensembles.segment import ROUGH_LOGIT
 from nexus_export.errors import QualityError
 from nexus_export.export import Array, Run

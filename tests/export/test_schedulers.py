@@ -13,7 +13,7 @@ from diffusers import (
     LCMScheduler,
 )
 from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
-from nexus_ensembles.schedulers import SCHEDULERS, make_scheduler
+from nexus_ensembles.diffusion.schedulers import SCHEDULERS, make_scheduler
 from numpy.typing import NDArray
 
 # scheduler_config.json of the published SDXL inpainting checkpoint; SD 1.5's has the same values, but for the spacing.

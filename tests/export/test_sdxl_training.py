@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from nexus_ensembles.clip_tokenizer import ClipTokenizer
+from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
 from nexus_export.compact import LAMA_WEIGHTS
 from nexus_export.diffusion.checkpoint import open_checkpoint
 from nexus_export.lama.checkpoint import read_compact

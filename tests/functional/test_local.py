@@ -7,7 +7,8 @@ import io
 
 import numpy as np
 from nexus_client import Client
-from nexus_ensembles import images, smart_remove
+from nexus_ensembles import smart_remove
+from nexus_ensembles.imaging.decode import decode_mask
 from nexus_ensembles.local import LocalNetworks
 from PIL import Image
 
@@ -22,5 +23,5 @@ def test_smart_remove_without_a_server(client: Client) -> None:
     filled = np.asarray(Image.open(io.BytesIO(local["image"])))
     # one row at a time in both, but thread counts and memory plans may differ: at most a rounding step
     assert np.abs(filled.astype(int) - np.asarray(served.image)).max() <= 1
-    found = images.decode_mask(local["mask"], served.image.size)
+    found = decode_mask(local["mask"], served.image.size)
     assert np.array_equal(found, served.mask)

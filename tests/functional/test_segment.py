@@ -201,7 +201,7 @@ def test_async_client_gives_the_same(server: LocalServer, client: Client) -> Non
 
 
 def _smallest_region(mask: Bool) -> int:
-    """The area of the object's smallest connected region (holes: tests/unit/ensembles/test_geometry.py)."""
+    """The area of the object's smallest connected region (holes: tests/ensembles/test_geometry.py)."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     return int(stats[1:, cv2.CC_STAT_AREA].min())
 

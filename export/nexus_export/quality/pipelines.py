@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nexus_ensembles import cleanup, images, png, remove_background, segment
-from nexus_ensembles.clip_tokenizer import ClipTokenizer
-from nexus_ensembles.content_filter import ContentFilter
+from nexus_ensembles import cleanup, remove_background, segment
+from nexus_ensembles.diffusion.tiers import Breaker, Tier
 from nexus_ensembles.generative_fill import GenerativeFill
+from nexus_ensembles.imaging import decode, png
+from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
+from nexus_ensembles.prompts.content_filter import ContentFilter
 from nexus_ensembles.sam import MODELS
-from nexus_ensembles.tiers import Breaker, Tier
 
 from nexus_export.diffusion.clip_vocabulary import read_published
 from nexus_export.export import Array, Run
@@ -172,7 +173,7 @@ def _cleanup(
         rng = np.random.default_rng(_seed(split, index))
         hole = (masks.outline, masks.free_form)[index % 2](height, width, rng)
         run = partial(
-            cleanup.fill, photo=images.Photo(photo.cropped(height, width, rng)), core=hole, dilate=0
+            cleanup.fill, photo=decode.Photo(photo.cropped(height, width, rng)), core=hole, dilate=0
         )
         yield _record(network, load, run)
 

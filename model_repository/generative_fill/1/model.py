@@ -1,4 +1,4 @@
-from nexus_ensembles.triton_stream import StreamingPipeline
+from nexus_ensembles.triton.streaming import StreamingPipeline
 
 
 class TritonPythonModel(StreamingPipeline):

@@ -1,5 +1,5 @@
 from nexus_ensembles import segment
-from nexus_ensembles.triton import UnaryPipeline
+from nexus_ensembles.triton.unary import UnaryPipeline
 
 
 class TritonPythonModel(UnaryPipeline):

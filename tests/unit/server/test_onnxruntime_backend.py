@@ -15,7 +15,7 @@ import onnxruntime as ort
 import pytest
 from nexus_ensembles.errors import says_out_of_memory
 
-from tests.unit.pb_utils import BLS, InferenceResponse, Request, module
+from tests.support.pb_utils import BLS, InferenceResponse, Request, module
 from tests.unit.server.onnx_bytes import sum_model
 
 Make = Callable[..., Any]

@@ -1,0 +1,1 @@
+"""Text: which prompts are painted, and how they become tokens. Knows no networks."""

@@ -1,0 +1,42 @@
+"""Files as text, for callers whose protocol carries text alone: data URLs in base64 (RFC 2397)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from nexus_ensembles.errors import BadInput
+from nexus_ensembles.imaging.decode import MAX_BYTES
+
+_PREFIX = b"data:"
+_ENCODING = b";base64"
+# Room for the media type in front of the data.
+_MAX_HEAD = 256
+
+
+def is_data_url(data: bytes) -> bool:
+    """Whether `data` is a data URL; no image file begins as one."""
+    return data[: len(_PREFIX)].lower() == _PREFIX
+
+
+def decode(url: bytes, what: str) -> bytes:
+    """The file inside a data URL, whose media type is not looked at: the file says itself what it is.
+
+    `what` names the input in the sentence of a BadInput, which is raised for anything but base64 of at most MAX_BYTES.
+    """
+    if len(url) > MAX_BYTES // 3 * 4 + 4 + len(_PREFIX) + _MAX_HEAD + 1:  # before anything is copied
+        raise BadInput(f"the {what} has {len(url) // 4 * 3} bytes; at most {MAX_BYTES} are accepted.")
+    head, comma, body = url[len(_PREFIX) :].partition(b",")
+    if not comma or len(head) > _MAX_HEAD or not head.lower().endswith(_ENCODING):
+        raise BadInput(f"the {what} is a data URL but not in base64; encode the file in base64.")
+    if len(body) > MAX_BYTES // 3 * 4 + 4:
+        raise BadInput(f"the {what} has {len(body) // 4 * 3} bytes; at most {MAX_BYTES} are accepted.")
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error as error:
+        raise BadInput(f"the {what} is a data URL whose base64 is damaged.") from error
+
+
+def encode(data: bytes, media_type: str) -> bytes:
+    """A file as a data URL."""
+    return b"data:%s;base64,%s" % (media_type.encode(), base64.b64encode(data))

@@ -1,0 +1,81 @@
+"""The letterbox, and the cells of both frames; what else SAM 2's does is in test_sam."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nexus_ensembles import frames
+
+from tests.ensembles.support.fakes import noise
+
+
+@pytest.mark.parametrize(
+    ("size", "inner"),
+    [
+        ((1024, 1024), (1024, 1024)),
+        ((2048, 1024), (1024, 512)),
+        ((640, 480), (1024, 768)),
+        ((480, 640), (768, 1024)),
+        ((4000, 3000), (1024, 768)),
+        ((451, 300), (1024, 681)),  # 300 * 1024 / 451 = 681.15
+        ((1000, 333), (1024, 341)),  # 340.99, rounded to the nearest as SAM does
+        ((1, 1), (1024, 1024)),
+        ((65_535, 1), (1024, 1)),  # never less than a pixel
+    ],
+)
+def test_letterbox_keeps_the_ratio_in_1024(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    assert frames.Letterbox(*size).inner == inner
+
+
+def test_letterbox_puts_the_photo_top_left_on_the_mean_colour() -> None:
+    photo = noise(512, 1024)
+    framed = frames.Letterbox(1024, 512).frame(photo)
+    assert framed.shape == (1024, 1024, 3)
+    assert framed.dtype == np.uint8
+    np.testing.assert_array_equal(framed[:512], photo)
+    assert (framed[512:] == frames.SAM_PIXEL_MEAN).all()
+
+
+def test_letterbox_scales_points_with_the_photo() -> None:
+    frame = frames.Letterbox(2000, 1000)
+    points = frame.points(np.array([[0, 0], [2000, 1000], [500, 250]], np.float32))
+    assert points.dtype == np.float32
+    np.testing.assert_array_equal(points, [[0, 0], [1024, 512], [256, 128]])
+
+
+@pytest.mark.parametrize("size", [(640, 480), (300, 451), (1024, 1024), (2000, 1500), (97, 31)])
+def test_a_mask_survives_the_round_trip_through_the_frame(size: tuple[int, int]) -> None:
+    """A rectangle drawn in the low-resolution logits comes back where the photo has it."""
+    frame = frames.Letterbox(*size)
+    width, height = frame.inner
+    logits = np.full((256, 256), -1, np.float32)
+    logits[: height // 8, : width // 8] = 1  # the photo's upper left quarter: half of inner, in cells of 4
+    mask = frame.mask(frame.upsample(logits))
+    assert mask.shape == size[::-1]
+    expected = np.zeros(size[::-1], np.bool_)
+    expected[: round(size[1] / 2), : round(size[0] / 2)] = True
+    # An edge may lie anywhere within a cell of 4 pixels of the frame.
+    cell = 4 * max(size) / 1024 + 1
+    assert np.count_nonzero(mask ^ expected) <= cell * (size[0] + size[1]) / 2
+
+
+def test_letterbox_ignores_logits_below_the_photo() -> None:
+    logits = np.full((256, 256), -1, np.float32)
+    logits[128:] = 1
+    assert not frames.Letterbox(1024, 500).mask(frames.Letterbox(1024, 500).upsample(logits)).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "letterbox", "stretch"),
+    [
+        ((1024, 1024), (4, 4), (4, 4)),
+        ((2048, 512), (8, 8), (8, 2)),
+        ((512, 2049), (9, 9), (2, 9)),
+        ((100, 60), (1, 1), (1, 1)),
+    ],
+)
+def test_a_cell_is_as_large_as_the_frame_makes_it(
+    size: tuple[int, int], letterbox: tuple[int, int], stretch: tuple[int, int]
+) -> None:
+    assert frames.Letterbox(*size).cell == letterbox
+    assert frames.Stretch(*size).cell == stretch

@@ -1,0 +1,220 @@
+"""Requests into calls and errors into responses, with a stand-in for Triton's Python module."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, Overloaded
+
+from tests.support.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError
+
+CONFIG = {
+    "max_batch_size": 8,
+    "name": "doubler",
+    "parameters": {
+        "networks": {"string_value": "lama u2net"},
+        "optional_networks": {"string_value": "sam2_encoder"},
+    },
+    "input": [
+        {"name": "image", "data_type": "TYPE_STRING", "dims": ["1"]},
+        {"name": "points", "data_type": "TYPE_FP32", "dims": ["-1", "2"], "optional": True},
+        {"name": "dilate", "data_type": "TYPE_INT32", "dims": ["1"], "optional": True},
+    ],
+    "output": [
+        {"name": "image", "data_type": "TYPE_STRING", "dims": ["1"]},
+        {"name": "score", "data_type": "TYPE_FP32", "dims": ["1"]},
+    ],
+}
+IMAGE = np.array([[b"bytes"]], np.object_)
+
+
+@pytest.fixture
+def unary(adapter: Callable[[str], Any]) -> Any:
+    """nexus_ensembles.triton.unary, imported beside the stand-in."""
+    return adapter("unary")
+
+
+def serve(
+    unary: Any, pipeline: Callable[..., Any], *requests: Request, config: dict[str, Any] = CONFIG
+) -> list[InferenceResponse]:
+    """The responses of a model whose pipeline is `pipeline`."""
+    model = type("TritonPythonModel", (unary.UnaryPipeline,), {"run": pipeline})()
+    model.initialize({"model_config": json.dumps(config)})
+    responses: list[InferenceResponse] = asyncio.run(model.execute(list(requests)))
+    return responses
+
+
+def error(response: InferenceResponse) -> tuple[str, str]:
+    found = response.error()
+    assert found is not None
+    return found.code(), found.message()
+
+
+def test_tensors_become_plain_values_and_arrays_and_back(unary: Any) -> None:
+    seen = {}
+
+    async def pipeline(_networks: Any, **inputs: Any) -> dict[str, Any]:
+        seen.update(inputs)
+        return {"image": inputs["image"] * 2, "score": 0.5}
+
+    points = np.array([[[1, 2], [3, 4]]], np.float32)
+    (response,) = serve(
+        unary, pipeline, Request({"image": IMAGE, "points": points, "dilate": np.array([[7]])})
+    )
+    assert (seen["image"], seen["dilate"]) == (b"bytes", 7)
+    np.testing.assert_array_equal(seen["points"], points[0])
+    outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+    assert outputs["image"].tolist() == [[b"bytesbytes"]]
+    assert outputs["score"].dtype == np.float32
+    assert outputs["score"].tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "sentence"),
+    [
+        ({}, "image is missing."),
+        ({"points": np.zeros((1, 1, 2), np.float32)}, "image is missing."),
+        ({"image": np.repeat(IMAGE, 2, 0)}, "image holds 2 items; send one image a request."),
+    ],
+)
+def test_requests_that_no_pipeline_can_take(unary: Any, tensors: dict[str, Any], sentence: str) -> None:
+    async def pipeline(_networks: Any, **_: Any) -> dict[str, Any]:
+        raise AssertionError("reached")
+
+    (response,) = serve(unary, pipeline, Request(tensors))
+    assert error(response) == ("INVALID_ARG", sentence)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (BadInput("the mask is empty."), ("INVALID_ARG", "the mask is empty.")),
+        (Overloaded("lama is full."), ("UNAVAILABLE", "lama is full.")),
+        (Cancelled("gone."), ("CANCELLED", "gone.")),
+        (NetworkFailed("lama failed."), ("INTERNAL", "lama failed.")),
+        (
+            KeyError("/secret/path.py"),
+            ("INTERNAL", "doubler failed; the server's log says why."),
+        ),
+    ],
+)
+def test_each_request_fails_alone_and_plainly(
+    unary: Any, utils: Any, raised: Exception, expected: tuple[str, str]
+) -> None:
+    async def pipeline(_networks: Any, image: bytes) -> dict[str, Any]:
+        if image == b"bad":
+            raise raised
+        return {"image": image, "score": 1.0}
+
+    good, bad = Request({"image": IMAGE}), Request({"image": np.array([[b"bad"]], np.object_)})
+    responses = serve(unary, pipeline, good, bad, good)
+    assert [response.has_error() for response in responses] == [False, True, False]
+    assert error(responses[1]) == expected
+    # only what nobody expected is logged, with its stack
+    logged = [line for line in utils.log if "/secret/path.py" in line and "Traceback" in line]
+    assert len(logged) == len(utils.log) == (1 if isinstance(raised, KeyError) else 0)
+
+
+def test_a_batch_runs_at_the_same_time(unary: Any) -> None:
+    waiting = []
+
+    async def pipeline(_networks: Any, image: bytes) -> dict[str, Any]:
+        waiting.append(image)
+        while len(waiting) < 8:  # until all are here
+            await asyncio.sleep(0)
+        return {"image": image, "score": 1.0}
+
+    assert len(serve(unary, pipeline, *[Request({"image": IMAGE})] * 8)) == 8
+
+
+async def calling_lama(networks: Any, image: bytes) -> dict[str, Any]:
+    outputs = await networks.run("lama", image=np.ones((2, 3), np.uint8))
+    return {"image": image, "score": outputs["filled"].sum()}
+
+
+def test_a_network_gets_and_gives_a_batch_of_one(unary: Any, bls: BLS) -> None:
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    (response,) = serve(unary, calling_lama, Request({"image": IMAGE}))
+    assert response.output_tensors()[1].as_numpy().tolist() == [[28]]
+    ((name, inputs),) = bls.calls
+    assert name == "lama"
+    assert inputs["image"].shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Exceeds maximum queue size", "UNAVAILABLE"),
+        ("Request timeout expired", "UNAVAILABLE"),
+        ("Model lama is not ready.", "UNAVAILABLE"),
+        ("Stub process 'lama_0' is not healthy.", "UNAVAILABLE"),
+        ("[ONNXRuntimeError] : 1 : FAIL : /models/lama/1/model.onnx", "INTERNAL"),
+    ],
+)
+def test_a_network_s_error_stays_in_the_log(
+    unary: Any, utils: Any, bls: BLS, message: str, code: str
+) -> None:
+    bls.response = InferenceResponse(error=TritonError(message))
+    (response,) = serve(unary, calling_lama, Request({"image": IMAGE}))
+    found, sentence = error(response)
+    assert found == code
+    assert message not in sentence
+    assert sentence.startswith("lama ")
+    assert utils.log == [f"lama: {message}"]
+
+
+def test_a_network_that_answers_nothing_is_worth_another_try(unary: Any, bls: BLS) -> None:
+    bls.response = InferenceResponse([])
+    (response,) = serve(unary, calling_lama, Request({"image": IMAGE}))
+    assert error(response) == ("UNAVAILABLE", "lama cannot take the request now; try again.")
+
+
+def test_an_optional_network_is_called_where_the_config_lists_it(unary: Any, bls: BLS) -> None:
+    """nexus-server takes out the list whose networks are not built."""
+
+    async def pipeline(networks: Any, image: bytes) -> dict[str, Any]:
+        return {"image": image, "score": (await networks.run(image.decode()))["filled"].sum()}
+
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    requests = [
+        Request({"image": np.array([[name]], np.object_)}) for name in (b"sam2_encoder", b"sam2_decoder")
+    ]
+    listed, other = serve(unary, pipeline, *requests)
+    assert not listed.has_error()
+    assert error(other) == ("INVALID_ARG", "sam2_decoder is not built on this server.")
+    assert [name for name, _ in bls.calls] == ["sam2_encoder"]
+
+
+def test_a_config_that_lists_no_networks_leaves_all_to_the_server(unary: Any, bls: BLS) -> None:
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    (response,) = serve(unary, calling_lama, Request({"image": IMAGE}), config={**CONFIG, "parameters": {}})
+    assert not response.has_error()
+    assert [name for name, _ in bls.calls] == ["lama"]
+
+
+def test_nothing_is_called_for_a_caller_who_has_gone(unary: Any, bls: BLS) -> None:
+    (response,) = serve(unary, calling_lama, Request({"image": IMAGE}, cancelled=True))
+    assert error(response)[0] == "CANCELLED"
+    assert bls.calls == []
+
+
+def test_requests_of_one_execution_may_call_networks_more_or_less_often(unary: Any, bls: BLS) -> None:
+    """None waits for ever for another that has ended, failed or has more to do."""
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+
+    async def pipeline(networks: Any, image: bytes) -> dict[str, Any]:
+        for _ in range(int(image)):
+            await networks.run("lama", image=np.ones((2, 3), np.uint8))
+        return {"image": image, "score": 1.0}
+
+    requests = [
+        Request({"image": np.array([[calls]], np.object_)}) for calls in (b"2", b"0", b"none", b"5", b"1")
+    ]
+    responses = serve(unary, pipeline, *requests)
+    assert [response.has_error() for response in responses] == [False, False, True, False, False]
+    assert len(bls.calls) == 2 + 5 + 1
