@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from nexus_export.engines.symmetric import make_symmetric
+from nexus_export.inference import onnx_run
 from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.attention import decomposed
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import LAYERS, layers
+from nexus_export.precision.symmetric import make_symmetric
 from nexus_export.quality.photos import Photo, Split
 from nexus_export.quality.rows import Row, Upstream, rows
 from nexus_export.quality.verify import measure
-from nexus_export.runs import onnx_run
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from benchmarks.int8 import run, seconds

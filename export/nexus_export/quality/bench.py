@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from nexus_export.export import Array, Export, Run
+from nexus_export.exported import Array, ExportedNetwork, InferenceFn
 from nexus_export.networks import Network, Precision
 from nexus_export.quality.photos import Photo, Split, read_photos
 from nexus_export.quality.record import Record
@@ -13,7 +13,7 @@ from nexus_export.quality.speed import measure_speed
 from nexus_export.quality.verify import Sample, measure
 
 #: Loads the reference of a network by its name.
-Others = Callable[[str], Run]
+Others = Callable[[str], InferenceFn]
 
 
 class Bench:
@@ -38,29 +38,29 @@ class Bench:
             "test": read_photos(photos, "test"),
         }
         self._others = others
-        self._references: dict[str, Callable[[], Run]] = {}
+        self._references: dict[str, Callable[[], InferenceFn]] = {}
         self._encoded: dict[bytes, dict[str, Array]] = {}
         #: The latest measurement's rows with both outputs.
         self.samples: list[Sample] = []
 
-    def add(self, export: Export) -> None:
+    def add(self, export: ExportedNetwork) -> None:
         """Make an export's reference known to the networks that read from it."""
         self._references[export.network.name] = export.reference
 
-    def reference(self, name: str) -> Run:
+    def reference(self, name: str) -> InferenceFn:
         """The FP32 reference of the network of this name; loading it takes its time.
 
         Encoders, which several networks' rows are made by, run once for each input, and load when they must.
         """
         return self._remembering(name) if name.endswith("_encoder") else self._load(name)
 
-    def _load(self, name: str) -> Run:
+    def _load(self, name: str) -> InferenceFn:
         if name in self._references or self._others is None:
             return self._references[name]()
         return self._others(name)
 
-    def _remembering(self, name: str) -> Run:
-        loaded: list[Run] = []
+    def _remembering(self, name: str) -> InferenceFn:
+        loaded: list[InferenceFn] = []
 
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
             content = b"".join(inputs[tensor].tobytes() for tensor in sorted(inputs))
@@ -77,7 +77,7 @@ class Bench:
         """The rows that INT8's ranges are taken from."""
         return rows(network, "calibration", self._photos["calibration"], self.reference)
 
-    def measure(self, export: Export, precision: Precision, path: Path, fp32: Path) -> Record:
+    def measure(self, export: ExportedNetwork, precision: Precision, path: Path, fp32: Path) -> Record:
         """Hold the file at `path` to the network's gate; `fp32` is the same network in FP32, for its size and speed.
 
         Raises:
@@ -87,6 +87,6 @@ class Bench:
         quality, self.samples = measure(network, precision, path, photos, self.reference)
         row = {tensor.name: self.samples[0].row[tensor.name] for tensor in network.inputs}
         speed = measure_speed(path, fp32, row)
-        # Where a network was published as ONNX there is no torch code of it, see `Export`.
+        # Where a network was published as ONNX there is no torch code of it, see `ExportedNetwork`.
         reference = "torch" if export.weights else "the published ONNX file"
         return Record(quality, speed, reference, tuple(photo.name for photo in photos))

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from nexus_export.export import Array
-from nexus_export.sam.decoder import BOX_CORNERS, FILLER, NOT_A_POINT
-from nexus_export.sam.encoder import IMAGE_SIZE
+from nexus_export.exported import Array
+from nexus_export.families.sam.constants import BOX_CORNERS, FILLER, IMAGE_SIZE, NOT_A_POINT
 
 #: Pipelines fill prompts up to a multiple of this many.
 _POINTS = 8

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus_export.diffusion.checks import BETA_END, BETA_START, TRAINING_TIMESTEPS
-from nexus_export.export import Array
+from nexus_export.exported import Array
+from nexus_export.families.diffusion.checks import BETA_END, BETA_START, TRAINING_TIMESTEPS
 from nexus_export.quality.masks import outline
 from nexus_export.quality.photos import Photo, Pixels
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nexus_export.errors import QualityError
-from nexus_export.sam.encoder import IMAGE_SIZE, PADDING_COLOUR
+from nexus_export.families.sam.constants import IMAGE_SIZE, PADDING_COLOUR
 
 #: Photos that INT8 ranges are taken from, and those that the result is measured on: no photo is both.
 Split = Literal["calibration", "test"]

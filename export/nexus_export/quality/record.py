@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_export.artifacts import digests
-from nexus_export.precision.simulation import SIMULATED
+from nexus_export.quality.simulation import SIMULATED
 from nexus_export.quality.speed import Speed
 from nexus_export.quality.verify import Quality
 

@@ -10,17 +10,17 @@ from functools import partial
 
 import numpy as np
 
-from nexus_export.diffusion.checks import TRAINING_TIMESTEPS
 from nexus_export.errors import QualityError
-from nexus_export.export import Array, Run
+from nexus_export.exported import Array, InferenceFn
+from nexus_export.families.diffusion.checks import TRAINING_TIMESTEPS
+from nexus_export.families.sam.constants import IMAGE_SIZE
 from nexus_export.networks import NETWORKS, Network, Range
 from nexus_export.quality import clicks, latents, masks, prompts
 from nexus_export.quality.photos import Photo, Pixels, Split
-from nexus_export.sam.encoder import IMAGE_SIZE
 
 Row = dict[str, Array]
 #: Loads the network of a name that others read, in FP32.
-Upstream = Callable[[str], Run]
+Upstream = Callable[[str], InferenceFn]
 
 #: Crops for LaMa, height and width: two that are not square, and sizes that its pyramid halves unevenly.
 _LAMA_SIZES = ((512, 512), (384, 512), (512, 328))
@@ -168,6 +168,6 @@ def _unet(
         yield row
 
 
-def _latent(encode: Run, picture: Array) -> Array:
+def _latent(encode: InferenceFn, picture: Array) -> Array:
     latent: Array = encode({"image": picture[None]})["latent"][0]
     return latent

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_export.artifacts import file_bytes
-from nexus_export.export import Run
+from nexus_export.exported import InferenceFn
+from nexus_export.inference import onnx_run
 from nexus_export.onnx_graphs.writing import INLINE_BYTES
 from nexus_export.quality.rows import Row
-from nexus_export.runs import onnx_run
 
 #: Of each file in turn; the quickest run counts, since other load only ever adds to one.
 _RUNS = 2
@@ -46,7 +46,7 @@ def measure_speed(path: Path, fp32: Path, row: Row) -> Speed:
     return Speed(sizes[path], sizes[fp32], seconds[path], seconds[fp32])
 
 
-def _quickest(runs: Sequence[Run], row: Row) -> list[float]:
+def _quickest(runs: Sequence[InferenceFn], row: Row) -> list[float]:
     """Each one's quickest run in seconds."""
     best = [float("inf")] * len(runs)
     for repeat in range(1 + _RUNS):

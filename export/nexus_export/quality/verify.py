@@ -6,14 +6,14 @@ from pathlib import Path
 from statistics import fmean
 
 from nexus_export.errors import QualityError
-from nexus_export.export import Array, Run
+from nexus_export.exported import Array, InferenceFn
 from nexus_export.networks import Network, Precision
-from nexus_export.precision.simulation import served_run
 from nexus_export.quality import comparison
 from nexus_export.quality.comparison import Figures, Outputs
 from nexus_export.quality.gate import Verdict, judge
 from nexus_export.quality.photos import Photo, Pixels
 from nexus_export.quality.rows import Row, Upstream, framed, prompts_of, rows
+from nexus_export.quality.simulation import served_run
 
 #: An image encoder's quality is that of the masks which the FP32 decoder makes of its embedding.
 _DECODERS = {"sam_encoder": "sam_decoder", "sam2_encoder": "sam2_decoder"}
@@ -113,7 +113,7 @@ def measure(
     return quality, samples
 
 
-def _outputs(run: Run, made: Sequence[Row]) -> list[dict[str, Array]]:
+def _outputs(run: InferenceFn, made: Sequence[Row]) -> list[dict[str, Array]]:
     return [run(row) for row in made]
 
 
@@ -126,7 +126,7 @@ def _frames(network: Network, photos: Sequence[Photo], count: int) -> list[Pixel
 
 
 def _decoded(
-    network: Network, samples: Sequence[Sample], photos: Sequence[Photo], decode: Run
+    network: Network, samples: Sequence[Sample], photos: Sequence[Photo], decode: InferenceFn
 ) -> list[Sample]:
     """What the decoder makes of both embeddings, prompt by prompt."""
     decoded = []
