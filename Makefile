@@ -35,14 +35,14 @@ test: .venv/.tests .venv-export/.tests models ## run every test that needs no GP
 
 .PHONY: test-full
 test-full: .venv-export/.tests ## run the full-size export tests (24 GB of memory, an hour)
-	@$(EXPORT)/python -m pytest tests/full
+	@$(EXPORT)/python -m pytest tests/export/full
 
 .PHONY: lint
 lint: .venv/.tests .venv-export/.tests ## check style and types
 	@$(SERVE)/ruff check .
 	@$(SERVE)/ruff format --check .
 	@$(SERVE)/mypy ensembles/nexus_ensembles server/nexus_server client/nexus_client demo benchmarks/publish.py benchmarks/engines.py benchmarks/serving.py benchmarks/generative_fill.py benchmarks/content_filter.py tests/unit tests/functional
-	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py benchmarks/fill_quality.py tests/export tests/full
+	@MYPYPATH=ensembles $(EXPORT)/mypy export/nexus_export benchmarks/lama_quality.py benchmarks/quality.py benchmarks/precisions.py benchmarks/attention.py benchmarks/int8.py benchmarks/int8_quantizers.py benchmarks/fill_quality.py tests/export
 
 .PHONY: bench
 bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results

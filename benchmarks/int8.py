@@ -20,16 +20,16 @@ from typing import Any
 
 import onnx
 import onnxruntime
-from nexus_export.engines.symmetric import make_symmetric
-from nexus_export.export import Array
+from nexus_export.exported import Array
+from nexus_export.inference import onnx_run
 from nexus_export.networks import NETWORKS, Network, artifact
 from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import layers
+from nexus_export.precision.symmetric import make_symmetric
 from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import read_photos
-from nexus_export.runs import onnx_run
 from onnx import numpy_helper
 
 from benchmarks.publish import RESULTS, publish

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from nexus_export.engines.symmetric import make_symmetric
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.attention import decomposed
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import LAYERS, layers
+from nexus_export.precision.symmetric import make_symmetric
 from nexus_export.quality.evaluator import Evaluator
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

@@ -22,7 +22,7 @@ from nexus_ensembles import cleanup, remove_background, segment, smart_remove
 from nexus_ensembles.generative_fill import GenerativeFill, Result
 from nexus_ensembles.local import LocalNetworks
 from nexus_export.artifacts import precision_of, read_metadata
-from nexus_export.compact import RECIPES, State, build, state
+from nexus_export.default_profile import RECIPES, State, build, state
 from nexus_export.networks import Precision, artifact
 from nexus_export.quality.metrics import mask_iou, psnr_db
 from nexus_export.quality.sheet import GAIN

@@ -16,12 +16,12 @@ from typing import Any, get_args
 
 from nexus_export.artifacts import read_quality
 from nexus_export.build import offered
-from nexus_export.compact import FACTS, RECIPES, State, build, choose_recipes, state, tiers_of
-from nexus_export.diffusion.fill_files import write_fill_files
+from nexus_export.cli.verify import verify
+from nexus_export.default_profile import RECIPES, State, build, choose_recipes, state
 from nexus_export.errors import QualityError
+from nexus_export.families.registry import REGISTRY
 from nexus_export.networks import Precision, artifact
 from nexus_export.paths import PHOTOS
-from nexus_export.quality.command import verify
 from nexus_export.quality.gate import METRIC_TITLES
 
 from benchmarks.publish import RESULTS, machine, publish
@@ -39,8 +39,9 @@ def measure(names: list[str], repositories: Path) -> dict[str, dict[str, Any]]:
         repository = repositories / precision
         for recipe in choose_recipes(names):
             results.setdefault(recipe.name, {})[precision] = _figures(recipe.name, precision, repository)
-        for tier in tiers_of(recipe.network for recipe in choose_recipes(names)):
-            write_fill_files(repository, tier, FACTS[tier].read_text(), CACHE, print)
+        for group in dict.fromkeys(recipe.network.group for recipe in choose_recipes(names)):
+            if (side_files := REGISTRY[group].side_files) is not None:
+                side_files.write(None, repository, CACHE, print)
     return results
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
+from nexus_export.files import sha256_of
 from nexus_export.networks import WIDTHS_KEY, Precision, Processor
-from nexus_export.sources import sha256_of
 
 #: The ONNX metadata entry that tells what a network of the default profile was built from.
 FINGERPRINT_KEY = "nexus_export.fingerprint"

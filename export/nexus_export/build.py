@@ -12,20 +12,13 @@ from typing import TYPE_CHECKING
 
 from nexus_export.artifacts import QUALITY_FILE, file_bytes, metadata_of
 from nexus_export.errors import QualityError
-from nexus_export.export import Export
+from nexus_export.exported import ExportedNetwork
+from nexus_export.files import Report, translate_os_errors, write_file
 from nexus_export.networks import Network, Precision, Processor, artifact
-from nexus_export.onnx_graphs.writing import (
-    commit_network,
-    explaining_faults,
-    move_network,
-    stage_network,
-    write_file,
-)
-from nexus_export.sources import Report
+from nexus_export.onnx_graphs.writing import move_network, write_network
 
-if (
-    TYPE_CHECKING
-):  # what measures needs Pillow and onnxruntime, and FP32 of the default profile measures nothing
+if TYPE_CHECKING:
+    # Measuring needs Pillow and onnxruntime; FP32 of the default profile is built without it.
     from nexus_export.quality.evaluator import Evaluator
     from nexus_export.quality.record import Record
 
@@ -45,7 +38,7 @@ class Built:
 
 @dataclass(frozen=True)
 class _Staged:
-    export: Export
+    export: ExportedNetwork
     precision: Precision
     path: Path
     fp32: Path  # its FP32 form; at FP32 the same file
@@ -63,7 +56,7 @@ def offered(network: Network, precision: Precision, processor: Processor = "cpu"
 
 
 def build_networks(
-    exports: Iterable[Export],
+    exports: Iterable[ExportedNetwork],
     precision: Precision,
     repository: Path,
     origin: Mapping[str, str],
@@ -110,14 +103,8 @@ def build_networks(
         return [_put_in_place(item, record, repository) for item, record in zip(staged, records, strict=True)]
 
 
-def write_fp32(export: Export, metadata: Mapping[str, str], path: Path) -> None:
-    """Write the export as it is, complete, to a path of its own."""
-    stage_network(export.template, export.weights, metadata, path)
-    commit_network(path)
-
-
 def _stage(
-    export: Export,
+    export: ExportedNetwork,
     precision: Precision,
     folder: Path,
     origin: Mapping[str, str],
@@ -130,14 +117,13 @@ def _stage(
     path, fp32 = artifact(name, folder), artifact(name, folder / "fp32")
     report(f"writing {name} at {precision}")
     if precision == "fp32":
-        write_fp32(export, metadata, path)
+        write_network(export.template, path, export.weights, metadata)
         return _Staged(export, precision, path, path)
-    write_fp32(export, {}, fp32)
+    write_network(export.template, fp32, export.weights)
     if precision == "fp16":
         from nexus_export.precision.fp16 import to_half
 
-        stage_network(to_half(export.template, export.single_ops), export.weights, metadata, path)
-        commit_network(path)
+        write_network(to_half(export.template, export.single_ops), path, export.weights, metadata)
     else:
         assert evaluator is not None
         from nexus_export.precision.int8 import quantize
@@ -162,7 +148,7 @@ def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> B
 @contextmanager
 def _staging_in(repository: Path) -> Iterator[Path]:
     """A folder on the repository's disk, which is gone afterwards."""
-    with explaining_faults(repository):
+    with translate_os_errors(repository):
         repository.mkdir(parents=True, exist_ok=True)
         staging = tempfile.TemporaryDirectory(dir=repository, prefix=".staging-")
     with staging as folder:

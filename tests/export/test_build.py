@@ -10,7 +10,7 @@ import pytest
 from nexus_export import build as building
 from nexus_export.artifacts import PRECISION_KEY, digests, read_metadata, read_quality
 from nexus_export.cli import app
-from nexus_export.compact import RECIPES, State, build, state
+from nexus_export.default_profile import RECIPES, State, build, state
 from nexus_export.errors import QualityError
 from nexus_export.networks import WIDTHS_KEY, Precision, artifact
 from nexus_export.onnx_graphs import writing
@@ -113,13 +113,13 @@ def test_unknown_processor() -> None:
 
 
 def _spoiled(change: Any) -> Any:
-    """`stage_network` with the FP16 weights changed."""
-    stage = writing.stage_network
+    """`write_network` with the FP16 weights changed."""
+    write = writing.write_network
 
-    def spoil(template: onnx.ModelProto, weights: Any, metadata: Any, path: Path) -> None:
+    def spoil(template: onnx.ModelProto, path: Path, weights: Any, metadata: Any = None) -> None:
         if metadata:  # not the FP32 form, which is there for its size and speed
             weights = {name: change(weights[name]) for name in weights}
-        stage(template, weights, metadata, path)
+        write(template, path, weights, metadata)
 
     return spoil
 
@@ -137,7 +137,7 @@ def test_what_is_not_good_enough_leaves_the_old_file(
 ) -> None:
     path = _build(QUICK, tmp_path)
     before = path.read_bytes()
-    monkeypatch.setattr(building, "stage_network", _spoiled(change))
+    monkeypatch.setattr(building, "write_network", _spoiled(change))
     with pytest.raises(
         QualityError, match=f"^{QUICK} at fp16 is not good enough \\({message}\\); what was there"
     ):

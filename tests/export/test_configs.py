@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from nexus_export.compact import RECIPES
+from nexus_export.default_profile import RECIPES
 from nexus_export.networks import GROUPS, NETWORKS, TIERS
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2

@@ -11,9 +11,8 @@ from nexus_export.engines.libraries import Library
 from nexus_export.engines.manifest import Manifest
 from nexus_export.engines.profile import profile, widths_of
 from nexus_export.errors import BuildError
+from nexus_export.files import Report, write_file
 from nexus_export.networks import Network, artifact
-from nexus_export.onnx_graphs.writing import write_file
-from nexus_export.sources import Report
 
 
 def write_engine(

@@ -10,15 +10,14 @@ from typing import Any
 import onnx
 
 from nexus_export.artifacts import processor_of
+from nexus_export.engines.build_errors import Log, refusal
 from nexus_export.engines.graph import parseable
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import Profile
-from nexus_export.engines.refusals import Log, refusal
 from nexus_export.errors import BuildError
+from nexus_export.files import Report, write_file
 from nexus_export.networks import Network, Precision
-from nexus_export.onnx_graphs.writing import write_file
 from nexus_export.precision.fp16 import ALL_OPS
-from nexus_export.sources import Report
 
 
 @dataclass(frozen=True)

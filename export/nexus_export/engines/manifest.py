@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nexus_export.engines.profile import Profile, Shapes
+from nexus_export.files import write_file
 from nexus_export.networks import Precision
-from nexus_export.onnx_graphs.writing import write_file
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from types import MappingProxyType
 
 import onnx
 
-from nexus_export.engines.symmetric import make_symmetric
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.networks import Processor
 from nexus_export.onnx_graphs.opsets import raised
 from nexus_export.onnx_graphs.template import shorten_names
@@ -17,6 +16,7 @@ from nexus_export.precision.calibration import measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import ALL_OPS, HALF_DEQUANTIZE, to_half
 from nexus_export.precision.qdq import Layer, activations, insert, layers
+from nexus_export.precision.symmetric import make_symmetric
 
 
 def quantize(
@@ -58,7 +58,7 @@ def quantize(
         make_symmetric(quantized)
         # Before, scales are FP32, and the casts around them keep TensorRT from multiplying matrices in INT8.
         quantized, singly = raised(quantized, HALF_DEQUANTIZE), fp32_ops
-    write_network(shorten_names(to_half(quantized, singly)), metadata, out)
+    write_network(shorten_names(to_half(quantized, singly)), out, metadata=metadata)
 
 
 def without(found: Iterable[Layer], keep: Sequence[str]) -> list[Layer]:

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.precision.calibration import Ranges
 
 #: Layers that engines multiply in INT8. Not ConvTranspose: onnxruntime has none, and dequantises at every run.

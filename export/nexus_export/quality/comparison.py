@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.networks import Network
 from nexus_export.quality import metrics
 from nexus_export.quality.pipelines import Sample

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nexus_export.errors import BuildError
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.networks import Network, Precision
 from nexus_export.quality.comparison import Comparison, planes
 from nexus_export.quality.metrics import peak_of

@@ -7,15 +7,15 @@ from pathlib import Path
 from statistics import fmean
 
 from nexus_export.errors import QualityError
-from nexus_export.export import Array, Export, Run
+from nexus_export.exported import Array, ExportedNetwork, InferenceFn
 from nexus_export.networks import NETWORKS, Network, Precision
-from nexus_export.precision.simulation import served_run
 from nexus_export.quality import comparison, pipelines
 from nexus_export.quality.comparison import Comparison, Figures, Outputs
 from nexus_export.quality.gate import judge
 from nexus_export.quality.photos import Photo, Split
 from nexus_export.quality.pipelines import LoadReference, Sample
 from nexus_export.quality.record import Quality, Record
+from nexus_export.quality.simulation import served_run
 from nexus_export.quality.speed import measure_speed
 
 # How Python and onnxruntime word too little memory.
@@ -43,18 +43,18 @@ class Evaluator:
         self._photos = photos
         self._cache = cache
         self._load_reference = load_reference
-        self._references: dict[str, Callable[[], Run]] = {}
+        self._references: dict[str, Callable[[], InferenceFn]] = {}
         self._outputs: dict[bytes, dict[str, Array]] = {}
 
-    def add(self, export: Export) -> None:
+    def add(self, export: ExportedNetwork) -> None:
         """Make an export's reference known to the networks that read from it."""
         self._references[export.network.name] = export.reference
 
-    def reference(self, name: str) -> Run:
+    def reference(self, name: str) -> InferenceFn:
         """The FP32 reference of the network of this name: runs once for each input, and loads at the first new one."""
 
         @cache
-        def load() -> Run:
+        def load() -> InferenceFn:
             if name in self._references or self._load_reference is None:
                 return self._references[name]()
             return self._load_reference(name)
@@ -129,7 +129,7 @@ class Evaluator:
         ]
 
     def record(
-        self, export: Export, precision: Precision, path: Path, fp32: Path
+        self, export: ExportedNetwork, precision: Precision, path: Path, fp32: Path
     ) -> tuple[Record, list[Comparison]]:
         """Measure the file at `path`; `fp32` is the same network in FP32, for its size and speed.
 
@@ -138,11 +138,11 @@ class Evaluator:
         network = export.network
         quality, compared = self.measure(network, precision, path)
         speed = measure_speed(path, fp32, next(self.samples(network, "test")).inputs)
-        # A network that was published as ONNX has no torch code, see `Export`.
+        # A network that was published as ONNX has no torch code, see `ExportedNetwork`.
         reference = "torch" if export.weights else "the published ONNX file"
         photos = tuple(photo.name for photo in self._photos["test"])
         return Record(quality, speed, reference, photos), compared
 
 
-def _outputs(run: Run, samples: Sequence[Sample]) -> list[dict[str, Array]]:
+def _outputs(run: InferenceFn, samples: Sequence[Sample]) -> list[dict[str, Array]]:
     return [run(sample.inputs) for sample in samples]

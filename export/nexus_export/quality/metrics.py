@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 
 # The PSNR of equal outputs: that of a difference of 1 in a hundred million.
 PSNR_MOST_DB = 160.0

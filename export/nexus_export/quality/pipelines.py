@@ -22,15 +22,15 @@ from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
 from nexus_ensembles.prompts.content_filter import ContentFilter
 from nexus_ensembles.sam import MODELS
 
-from nexus_export.diffusion.clip_vocabulary import read_published
-from nexus_export.export import Array, Run
+from nexus_export.downloads.packages import CLIP_VOCABULARY, fetch
+from nexus_export.exported import Array, InferenceFn
+from nexus_export.families.diffusion.clip_vocabulary import read_published
 from nexus_export.networks import NETWORKS, Network, Range
 from nexus_export.quality import masks
 from nexus_export.quality.photos import Photo, Pixels, Split
-from nexus_export.sources import CLIP_VOCABULARY, fetch
 
 # Loads the FP32 reference of the network of this name.
-LoadReference = Callable[[str], Run]
+LoadReference = Callable[[str], InferenceFn]
 
 # Pictures for LaMa, height and width: two that are not square, and sizes that its pyramid halves unevenly.
 _LAMA_SIZES = ((512, 512), (384, 512), (512, 328))
@@ -213,7 +213,7 @@ def _generative_fill(
         yield replace(sample, shown=prompt) if part == "text_encoder" else sample
 
 
-def _load_fill(load: LoadReference, name: str) -> Run:
+def _load_fill(load: LoadReference, name: str) -> InferenceFn:
     """A UNet is large, and what one step at timestep 1 does to a picture little: it sees no noise there."""
     if name.endswith("_unet"):
         return lambda inputs: {"noise": np.zeros_like(inputs["sample"][:, :4])}

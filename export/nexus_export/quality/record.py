@@ -7,8 +7,8 @@ from typing import Any
 
 from nexus_export.artifacts import digests
 from nexus_export.networks import Precision
-from nexus_export.precision.simulation import SIMULATED
 from nexus_export.quality.gate import Verdict
+from nexus_export.quality.simulation import SIMULATED
 from nexus_export.quality.speed import Speed
 
 
@@ -16,7 +16,7 @@ from nexus_export.quality.speed import Speed
 class Quality:
     """How good an artifact is: means over `samples`, and the largest difference of them all.
 
-    `simulated`: its FP16 tensors were rounded as a GPU does, see `precision.simulation`.
+    `simulated`: its FP16 tensors were rounded as a GPU does, see `simulation`.
     """
 
     network: str

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_export.artifacts import file_bytes
-from nexus_export.export import Array, Run
+from nexus_export.exported import Array, InferenceFn
+from nexus_export.inference import onnx_run
 from nexus_export.onnx_graphs.writing import INLINE_BYTES
-from nexus_export.runs import onnx_run
 
 # Runs of each file, in turn; the quickest counts, since other load only ever adds to one.
 _RUNS = 2
@@ -45,7 +45,7 @@ def measure_speed(path: Path, fp32: Path, inputs: Mapping[str, Array]) -> Speed:
     return Speed(sizes[path], sizes[fp32], seconds[path], seconds[fp32])
 
 
-def _quickest(runs: Sequence[Run], inputs: Mapping[str, Array]) -> list[float]:
+def _quickest(runs: Sequence[InferenceFn], inputs: Mapping[str, Array]) -> list[float]:
     """Each one's quickest run in seconds."""
     best = [float("inf")] * len(runs)
     for repeat in range(1 + _RUNS):

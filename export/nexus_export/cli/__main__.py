@@ -1,0 +1,3 @@
+from nexus_export.cli import main
+
+main()
