@@ -190,8 +190,10 @@ def _generative_fill(
     fill = GenerativeFill(_tokenizer(cache), ContentFilter([]), [model], Breaker())
     prompts = _PROMPTS[split == "test" :: 2]
     count = {"text_encoder": len(prompts), "unet": _UNET_CALLS[split]}.get(part, len(photos))
-    # No end at timestep 1, where hardly any noise is; the one step of all others there does no harm.
+    # All others take one step, at timestep 1.
     steps = np.linspace(_STEPS, 2, count).round() if part == "unet" else np.ones(count)
+    if part.startswith("vae"):
+        load = partial(_load_for_autoencoder, load)
     for index in range(count):
         photo = index % len(photos)
         rng = np.random.default_rng(_seed(split, photo))
@@ -207,17 +209,17 @@ def _generative_fill(
             guidance_scale=1,
             seed=_seed(split, index),
         )
-        # The encoder takes the picture with its hole first, then without.
+        # A fill encodes the picture with its hole first, then without.
         skip = 1 - index % 2 if part == "vae_encoder" else 0
-        sample = _record(network, partial(_load_fill, load), partial(_exhaust, events), skip)
+        sample = _record(network, load, partial(_exhaust, events), skip)
         yield replace(sample, shown=prompt) if part == "text_encoder" else sample
 
 
-def _load_fill(load: LoadReference, name: str) -> InferenceFn:
-    """A UNet is large, and what one step at timestep 1 does to a picture little: it sees no noise there."""
-    if name.endswith("_unet"):
-        return lambda inputs: {"noise": np.zeros_like(inputs["sample"][:, :4])}
-    return load(name)
+def _load_for_autoencoder(load: LoadReference, name: str) -> InferenceFn:
+    """Its inputs depend on no text, and hardly on one step at timestep 1: neither of these large networks is run."""
+    if name.endswith("_vae_encoder"):
+        return load(name)
+    return lambda inputs: {"noise": np.zeros_like(inputs["sample"][:, :4])} if "sample" in inputs else {}
 
 
 async def _exhaust(events: Callable[[_Recorder], AsyncIterable[object]], networks: _Recorder) -> None:
