@@ -64,7 +64,7 @@ async def _run_all(networks: LocalNetworks, facts: Path) -> dict[str, Picture]:
     removed = await smart_remove.run(networks, image=thing, points=OBJECT[1])
     mask = _stroke()
     cleaned = await cleanup.run(networks, image=_bytes("bridge"), mask=mask)
-    cut = await remove_background.run(networks, image=click, background=b"white")
+    cut = await remove_background.run(networks, image=click, background="white")
     fill = GenerativeFill.load(facts, {})
     last: Any = None
     async for event in fill.run(

@@ -20,10 +20,10 @@ import onnxruntime
 import tritonclient.grpc as grpc
 from nexus_client import Client
 from nexus_ensembles import sam
-from nexus_ensembles.frames import Letterbox
 from nexus_ensembles.imaging import png
 from nexus_ensembles.imaging.decode import decode_photo
 from nexus_ensembles.networks import Array
+from nexus_ensembles.sam import ResizeLongestSide
 from nexus_ensembles.segment import Prompt
 from nexus_server.local import LocalServer
 from tritonclient.utils import np_to_triton_dtype
@@ -76,14 +76,14 @@ def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
     click = tensors(image=data, points=np.array([[[224, 100]]], np.float32))
     triton.infer("segment", click)
     photo = decode_photo(data)
-    frame = Letterbox(*photo.size)
+    resize = ResizeLongestSide(*photo.size)
     prompt = Prompt.parse(np.array([[224, 100]], np.float32), None, None, photo.size)
-    (embedding,) = session("sam_encoder").run(None, {"image": frame.frame(photo.rgb)[None]})
+    (embedding,) = session("sam_encoder").run(None, {"image": resize.apply_image(photo.rgb)[None]})
     feeds = {
         "embedding": embedding,
         "mask_input": np.zeros((1, 1, 256, 256), np.float32),
         "has_mask": np.zeros((1, 1), np.float32),
-        **{name: array[None] for name, array in prompt.tokens(sam.MODELS.get(b"sam"), frame).items()},
+        **{name: array[None] for name, array in prompt.tokens(sam.MODELS.get("sam"), resize).items()},
     }
     decoder = session("sam_decoder")
 

@@ -1,43 +1,60 @@
-"""What a pipeline may raise; `triton` turns each into a gRPC status.
+"""The errors that a pipeline may raise, each with what a caller and the metrics get to see of it.
 
-PipelineError
-+-- BadInput        INVALID_ARGUMENT: the caller's mistake, in one plain sentence
-+-- Overloaded      UNAVAILABLE: a network cannot take the call now; try again
-+-- OutOfMemory     UNAVAILABLE: a network's device has no memory left for the call; a smaller network may have
-+-- Cancelled       CANCELLED: the caller has gone
-+-- NotBuilt        INVALID_ARGUMENT: the request asks for a network that this server does without
-+-- NetworkFailed   INTERNAL: a network failed; the server's log says why
+`code` is the member of Triton's TritonError, `outcome` the label of the metric nexus_fills_total.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class PipelineError(Exception):
     """The root. Its text goes to the caller as it is: one sentence, no path, no class name, no stack."""
 
+    code: ClassVar[str] = "INTERNAL"
+    outcome: ClassVar[str] = "failed"
+
 
 class BadInput(PipelineError):
-    """The input cannot be served, and would not be on another try."""
+    """The caller's mistake: the input cannot be served, and would not be on another try."""
+
+    code = "INVALID_ARG"
+    outcome = "rejected"
 
 
 class Overloaded(PipelineError):
-    """A network's queue is full, its request waited too long, or its process is being restarted."""
+    """A network's queue is full, its request waited too long, or its process is being restarted; try again."""
+
+    code = "UNAVAILABLE"
+    outcome = "overloaded"
 
 
 class OutOfMemory(PipelineError):
-    """The memory of a network's device is out. What a caller gets to see of it begins with "out of memory:"."""
+    """A network's device has no memory left for the call; a smaller network may have.
+
+    Its text begins with "out of memory:".
+    """
+
+    code = "UNAVAILABLE"
+    outcome = "out_of_memory"
 
 
 class Cancelled(PipelineError):
     """The caller cancelled, disconnected or ran out of time before the pipeline had finished."""
 
+    code = "CANCELLED"
+    outcome = "cancelled"
+
 
 class NotBuilt(PipelineError):
     """A network that the pipeline can do without is not in the model repository."""
 
+    code = "INVALID_ARG"
+    outcome = "rejected"
+
 
 class NetworkFailed(PipelineError):
-    """A network returned an error that is nobody's input."""
+    """A network failed, through no fault of the input; the server's log has the reason."""
 
 
 # How the engines word it: onnxruntime, its CUDA libraries, the C++ library; TensorRT, CUDA and torch.
@@ -52,6 +69,6 @@ _OUT_OF_MEMORY = (
 )
 
 
-def says_out_of_memory(message: str) -> bool:
-    """Whether an engine's error message says that the device's memory is exhausted."""
+def is_out_of_memory(message: str) -> bool:
+    """True if an engine's error message means that the device's memory is exhausted."""
     return any(words in message.lower() for words in _OUT_OF_MEMORY)

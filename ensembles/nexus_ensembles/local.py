@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from nexus_ensembles.errors import NotBuilt, OutOfMemory, says_out_of_memory
+from nexus_ensembles.errors import NotBuilt, OutOfMemory, is_out_of_memory
 from nexus_ensembles.networks import Array
 
 
@@ -39,8 +39,8 @@ class LocalNetworks:
         session = self._sessions[network]
         try:
             outputs = await asyncio.to_thread(session.run, None, inputs)
-        except Exception as error:  # onnxruntime has no class that means memory alone
-            if says_out_of_memory(str(error)):
+        except Exception as error:  # onnxruntime has no class for memory alone
+            if is_out_of_memory(str(error)):
                 raise OutOfMemory(f"out of memory: {network} has no room for the request.") from error
             raise
         return {item.name: array for item, array in zip(session.get_outputs(), outputs)}

@@ -27,6 +27,6 @@ class Networks(Protocol):
     async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
         """Run several rows through `network` as one call, so that they are sure to share a batch.
 
-        As `run`, but the arrays that come and go begin with a batch axis, at most the network's max_batch_size long.
+        As `run`, but inputs and outputs begin with a batch axis, at most the network's max_batch_size long.
         """
         ...

@@ -24,40 +24,41 @@ _NOT_A_COLOUR = 'background is not a colour: give "transparent", a CSS name such
 
 
 @dataclass(frozen=True)
-class Matting(Model):
+class SaliencyModel(Model):
     """The network `name`, which takes the photo in a square of `side` pixels."""
 
     side: int
 
 
 MODELS = Models(
-    Matting("u2net", build="u2net", side=320), Matting("isnet", build="isnet --checkpoint ...", side=1024)
+    SaliencyModel("u2net", build="u2net", side=320),
+    SaliencyModel("isnet", build="isnet --checkpoint ...", side=1024),
 )
 
 
 async def run(
-    networks: Networks, *, image: bytes, background: bytes = b"white", model: bytes = b""
+    networks: Networks, *, image: bytes, background: str = "white", model: str = ""
 ) -> dict[str, Any]:
     """Replace the background of `image` by a colour, or by nothing.
 
-    `background` is UTF-8: "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). `model` is "u2net" or
+    `background` is "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). `model` is "u2net" or
     "isnet"; empty means "u2net". Returns `image`, a PNG: RGBA with the photo's own colours when transparent, else RGB
     blended onto the colour. Raises BadInput, also where the model is not built.
     """
-    matting = MODELS.get(model)
+    saliency = MODELS.get(model)
     colour = parse_background(background)
     photo = await asyncio.to_thread(decode_photo, image)
-    small = await asyncio.to_thread(_shrink, photo.rgb, matting.side)
+    small = await asyncio.to_thread(_shrink, photo.rgb, saliency.side)
     try:
-        outputs = await networks.run(matting.name, image=small)
+        outputs = await networks.run(saliency.name, image=small)
     except NotBuilt as error:
-        raise MODELS.not_built(matting) from error
+        raise MODELS.not_built(saliency) from error
     return {"image": await asyncio.to_thread(_cut_out, photo, outputs["alpha"], colour)}
 
 
-def parse_background(background: bytes) -> Colour | None:
-    """The RGB colour, or None for transparent; raises BadInput."""
-    text = background.decode("utf-8", errors="replace").strip().lower()
+def parse_background(background: str) -> Colour | None:
+    """Read a colour as RGB, or None for transparent. Raises BadInput."""
+    text = background.strip().lower()
     if text == TRANSPARENT:
         return None
     try:

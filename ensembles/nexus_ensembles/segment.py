@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nexus_ensembles.errors import BadInput, NotBuilt
-from nexus_ensembles.frames import Frame
 from nexus_ensembles.imaging import png, regions
 from nexus_ensembles.imaging.decode import decode_photo
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
-from nexus_ensembles.sam import MODELS, Sam
+from nexus_ensembles.sam import MODELS, Resize, Sam
 
 MAX_POINTS = 64
-# Specks and holes of fewer pixels than this, counted in the 1024 frame, are dropped unless the caller says otherwise.
+# Specks and holes of fewer pixels than this, counted in the 1024 square, are dropped unless the caller says otherwise.
 MIN_AREA = 100
-# Prompts are filled up to a multiple of this many tokens so that different requests share the decoder's batches.
+# Prompts are padded to a multiple of this many tokens so that different requests share the decoder's batches.
 TOKENS = 8
-
 # The confidence given to a rough mask as a mask prompt, in logits: a sure one, but open to correction.
 ROUGH_LOGIT = 6.0
-
 # The labels that the decoders know beside 1 (positive) and 0 (negative).
 BOX_CORNERS = (2.0, 3.0)
 NOT_A_POINT = -1.0  # SAM's own token for "there is no box"
@@ -81,21 +78,29 @@ class Prompt:
 
     @property
     def is_ambiguous(self) -> bool:
-        """One click may mean a part or the whole; SAM then offers three masks."""
+        """True for one click, which may mean a part or the whole; SAM then offers three masks."""
         return len(self.points) == 1 and self.box is None
 
-    def tokens(self, model: Sam, frame: Frame) -> dict[str, Array]:
-        """The decoder's `points` and `labels`, in the 1024 frame: clicks, box or not-a-point or both, then filler."""
+    def tokens(self, model: Sam, resize: Resize) -> dict[str, Array]:
+        """The decoder's `points` and `labels`, in its square: clicks, box or not-a-point or both, then filler."""
         corners = np.zeros((0, 2), np.float32) if self.box is None else self.box.reshape(2, 2)
-        closing = np.zeros((int(self.box is None or model.always_closes), 2), np.float32)
-        points = np.concatenate([frame.points(np.concatenate([self.points, corners])), closing])
-        kinds = [*BOX_CORNERS[: len(corners)], *[NOT_A_POINT] * len(closing)]
+        padding = np.zeros((int(self.box is None or model.pads_box_prompt), 2), np.float32)
+        points = np.concatenate([resize.apply_coords(np.concatenate([self.points, corners])), padding])
+        kinds = [*BOX_CORNERS[: len(corners)], *[NOT_A_POINT] * len(padding)]
         labels = np.concatenate([self.labels, kinds]).astype(np.float32)
         spare = -len(labels) % TOKENS
         return {
             "points": np.pad(points, ((0, spare), (0, 0))),
             "labels": np.pad(labels, (0, spare), constant_values=FILLER),
         }
+
+
+class Prediction(NamedTuple):
+    """`mask` is BOOL [H, W], `score` its predicted IoU, `cell` the (width, height) of a decoder's cell in the photo."""
+
+    mask: Bool
+    score: float
+    cell: tuple[int, int]
 
 
 async def run(
@@ -106,22 +111,21 @@ async def run(
     labels: Array | None = None,
     box: Array | None = None,
     min_area: int = -1,
-    model: bytes = b"",
+    model: str = "",
 ) -> dict[str, Any]:
     """Segment the object that `points` (with `labels`, by default all positive) or `box` show.
 
     `model` is "sam" or "sam2"; empty means "sam". Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside),
-    and `score`, the IoU that the model predicts.
-    Specks and holes of fewer than `min_area` pixels of the 1024 frame are dropped; 0 keeps them, -1 means MIN_AREA.
-    Raises BadInput.
+    and `score`, the IoU that the model predicts. Drops specks and holes of fewer than `min_area` pixels of the 1024
+    square; 0 keeps them, -1 means MIN_AREA. Raises BadInput.
     """
     sam = MODELS.get(model)
     photo = await asyncio.to_thread(decode_photo, image)
     prompt = Prompt.parse(points, labels, box, photo.size)
-    mask, score = await predict(networks, sam, photo.rgb, prompt, min_area)
+    found = await predict(networks, sam, photo.rgb, prompt, min_area)
     return {
-        "mask": await asyncio.to_thread(png.encode, mask.view(np.uint8) * np.uint8(255)),
-        "score": score,
+        "mask": await asyncio.to_thread(png.encode, found.mask.view(np.uint8) * np.uint8(255)),
+        "score": found.score,
     }
 
 
@@ -131,35 +135,37 @@ async def predict(
     rgb: UInt8,
     prompt: Prompt,
     min_area: int = -1,
-    rough: Bool | None = None,
-) -> tuple[Bool, float]:
-    """The mask, BOOL [H, W], and its predicted IoU; `rough`, BOOL [H, W], is an optional mask prompt.
+    rough_mask: Bool | None = None,
+) -> Prediction:
+    """Segment UINT8 [H, W, 3] `rgb`; `rough_mask`, BOOL [H, W], is an optional mask prompt.
 
     Raises BadInput where the model is not built.
     """
-    frame = model.frame(rgb.shape[1], rgb.shape[0])
-    framed = await asyncio.to_thread(frame.frame, rgb)
-    hint = np.zeros((256, 256), np.float32) if rough is None else ROUGH_LOGIT * frame.mask_prompt(rough)
+    resize = model.resize(rgb.shape[1], rgb.shape[0])
+    square = await asyncio.to_thread(resize.apply_image, rgb)
+    hint = np.zeros((256, 256), np.float32)
+    if rough_mask is not None:
+        hint = ROUGH_LOGIT * resize.mask_prompt(rough_mask)
     try:
-        encoded = await networks.run(f"{model.name}_encoder", image=framed)
+        encoded = await networks.run(f"{model.name}_encoder", image=square)
         decoded = await networks.run(
             f"{model.name}_decoder",
             **{name: encoded[name] for name in model.features},
-            **prompt.tokens(model, frame),
+            **prompt.tokens(model, resize),
             mask_input=hint[None],
-            has_mask=np.array([rough is not None], np.float32),
+            has_mask=np.array([rough_mask is not None], np.float32),
         )
     except NotBuilt as error:
         raise MODELS.not_built(model) from error
     masks, scores = decoded["masks"], decoded["scores"]
-    token = model.choose(masks, scores, prompt.is_ambiguous and rough is None)
+    token = model.select_mask(masks, scores, prompt.is_ambiguous and rough_mask is None)
     area = MIN_AREA if min_area < 0 else min_area
-    mask = await asyncio.to_thread(_to_mask, frame, masks[token], area)
-    return mask, float(scores[token])
+    mask = await asyncio.to_thread(_to_mask, resize, masks[token], area)
+    return Prediction(mask, float(scores[token]), resize.cell)
 
 
-def _to_mask(frame: Frame, logits: Float32, area: int) -> Bool:
-    return frame.mask(regions.drop_small_regions(frame.upsample(logits), area))
+def _to_mask(resize: Resize, logits: Float32, area: int) -> Bool:
+    return resize.to_mask(regions.drop_small_regions(resize.upsample(logits), area))
 
 
 def _inside(what: str, x: float, y: float, size: tuple[int, int]) -> None:

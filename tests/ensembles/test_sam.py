@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_ensembles import frames, segment, smart_remove
+from nexus_ensembles import segment, smart_remove
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.imaging import geometry
-from nexus_ensembles.sam import MODELS
+from nexus_ensembles.sam import MODELS, ResizeToSquare
 
 from tests.ensembles.support.fakes import FILL, FakeNetworks, decode, encode, noise, run
 
 POINTS = np.array([[50, 25]], np.float32)
 BOX = np.array([20, 10, 160, 80], np.float32)
-SAM2 = MODELS.get(b"sam2")
+SAM2 = MODELS.get("sam2")
 
 
 def test_the_networks_get_the_shapes_and_types_of_their_configs() -> None:
     networks, pixels = FakeNetworks(), noise(100, 200)
-    run(segment.run(networks, image=encode(pixels), points=POINTS, model=b"sam2"))
+    run(segment.run(networks, image=encode(pixels), points=POINTS, model="sam2"))
     assert [call.network for call in networks.calls] == ["sam2_encoder", "sam2_decoder"]
     described = [
         {name: (array.shape, array.dtype.name) for name, array in call.inputs.items()}
@@ -40,13 +40,13 @@ def test_the_networks_get_the_shapes_and_types_of_their_configs() -> None:
     ]
     # the whole frame is photo: nothing is padded
     np.testing.assert_array_equal(
-        networks.calls[0].inputs["image"], frames.Stretch(200, 100).frame(np.asarray(pixels))
+        networks.calls[0].inputs["image"], ResizeToSquare(200, 100).apply_image(np.asarray(pixels))
     )
 
 
 def test_a_box_is_followed_by_not_a_point_too() -> None:
     networks = FakeNetworks()
-    run(segment.run(networks, image=encode(noise(100, 200)), points=POINTS, box=BOX, model=b"sam2"))
+    run(segment.run(networks, image=encode(noise(100, 200)), points=POINTS, box=BOX, model="sam2"))
     (decoder,) = networks.of("sam2_decoder")
     assert decoder["labels"].tolist() == [1, 2, 3, -1, -2, -2, -2, -2]
     # both axes stretched: 1024 / 200 and 1024 / 100; the closing token and the filler are at the origin
@@ -73,12 +73,12 @@ class Edges(FakeNetworks):
 @pytest.mark.parametrize(
     ("rim", "model", "token"),
     [
-        (2, b"sam2", 0),  # 100 / 102 of the area is sure: 0.9804, at least 0.98
-        (3, b"sam2", 2),  # 0.971: the best of the other three
-        (3, b"sam", 0),  # the first SAM takes what it is given
+        (2, "sam2", 0),  # 100 / 102 of the area is sure: 0.9804, at least 0.98
+        (3, "sam2", 2),  # 0.971: the best of the other three
+        (3, "sam", 0),  # the first SAM takes what it is given
     ],
 )
-def test_an_unstable_single_mask_gives_way(rim: int, model: bytes, token: int) -> None:
+def test_an_unstable_single_mask_gives_way(rim: int, model: str, token: int) -> None:
     networks = Edges(rim)
     outputs = run(segment.run(networks, image=encode(noise(64, 64)), box=BOX / 4, model=model))
     assert outputs["score"] == pytest.approx(networks.scores[token])
@@ -87,22 +87,22 @@ def test_an_unstable_single_mask_gives_way(rim: int, model: bytes, token: int) -
 def test_an_empty_single_mask_is_stable() -> None:
     """As in the published code, where a share of nothing is 1."""
     nothing = np.full((4, 256, 256), -5, np.float32)
-    assert SAM2.choose(nothing, np.array([0.1, 0.9, 0.8, 0.7], np.float32), is_ambiguous=False) == 0
+    assert SAM2.select_mask(nothing, np.array([0.1, 0.9, 0.8, 0.7], np.float32), is_ambiguous=False) == 0
 
 
 def test_one_click_takes_the_best_of_three() -> None:
     networks = FakeNetworks()
-    outputs = run(segment.run(networks, image=encode(noise(64, 64)), points=POINTS, model=b"sam2"))
+    outputs = run(segment.run(networks, image=encode(noise(64, 64)), points=POINTS, model="sam2"))
     assert outputs["score"] == pytest.approx(networks.scores[2])
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 451), (1024, 1024), (2000, 500), (31, 97)])
 def test_a_mask_survives_the_round_trip_through_the_frame(height: int, width: int) -> None:
     """A rectangle drawn in the low-resolution logits comes back where the photo has it."""
-    frame = frames.Stretch(width, height)
+    resize = ResizeToSquare(width, height)
     logits = np.full((256, 256), -1, np.float32)
     logits[:128, :64] = 1
-    mask = frame.mask(frame.upsample(logits))
+    mask = resize.to_mask(resize.upsample(logits))
     expected = np.zeros((height, width), np.bool_)
     expected[: round(height / 2), : round(width / 4)] = True
     # the edge may lie one cell of the low resolution off
@@ -117,7 +117,7 @@ def test_smart_remove_stretches_a_rough_mask_as_the_photo() -> None:
     networks, rough = FakeNetworks(), np.zeros((512, 1024), np.bool_)
     rough[100:200, 48:300] = True
     pixels = noise(512, 1024)
-    outputs = run(smart_remove.run(networks, image=encode(pixels), rough_mask=encode(rough), model=b"sam2"))
+    outputs = run(smart_remove.run(networks, image=encode(pixels), rough_mask=encode(rough), model="sam2"))
     assert [call.network for call in networks.calls][:2] == ["sam2_encoder", "sam2_decoder"]
     (decoder,) = networks.of("sam2_decoder")
     assert decoder["has_mask"].tolist() == [1]
@@ -131,8 +131,8 @@ def test_smart_remove_stretches_a_rough_mask_as_the_photo() -> None:
 def test_smart_remove_grows_the_mask_by_a_stretched_cell() -> None:
     """Of a photo of 4:1: 8 pixels to the left and right, 2 up and down."""
     image, box = encode(noise(512, 2048)), np.array([10, 10, 200, 100], np.float32)
-    found = decode(run(segment.run(FakeNetworks(), image=image, box=box, model=b"sam2"))["mask"]) > 0
-    outputs = run(smart_remove.run(FakeNetworks(), image=image, box=box, model=b"sam2"))
+    found = decode(run(segment.run(FakeNetworks(), image=image, box=box, model="sam2"))["mask"]) > 0
+    outputs = run(smart_remove.run(FakeNetworks(), image=image, box=box, model="sam2"))
     mask = decode(outputs["mask"]) > 0
     np.testing.assert_array_equal(mask, geometry.dilate(found, 17, 5))
     grown = [np.count_nonzero(mask.any(axis)) - np.count_nonzero(found.any(axis)) for axis in (0, 1)]
@@ -142,7 +142,7 @@ def test_smart_remove_grows_the_mask_by_a_stretched_cell() -> None:
 @pytest.mark.parametrize("pipeline", [segment.run, smart_remove.run])
 def test_a_model_that_is_not_there(pipeline: Any) -> None:
     with pytest.raises(BadInput) as caught:
-        run(pipeline(FakeNetworks(), image=encode(noise(64, 64)), points=POINTS, model=b"sam3"))
+        run(pipeline(FakeNetworks(), image=encode(noise(64, 64)), points=POINTS, model="sam3"))
     assert str(caught.value) == "model must be 'sam' or 'sam2'."
 
 
@@ -151,11 +151,11 @@ def test_a_model_that_is_not_there(pipeline: Any) -> None:
 def test_a_model_that_is_not_built(pipeline: Any, absent: tuple[str, ...]) -> None:
     networks, image = FakeNetworks(not_built=absent), encode(noise(64, 64))
     with pytest.raises(BadInput) as caught:
-        run(pipeline(networks, image=image, points=POINTS, model=b"sam2"))
+        run(pipeline(networks, image=image, points=POINTS, model="sam2"))
     assert str(caught.value) == (
         "sam2 is not available on this server; ask for sam, or have its operator build it "
         "(nexus-export build sam2 --checkpoint ...)."
     )
     networks.calls.clear()
-    run(pipeline(networks, image=image, points=POINTS, model=b""))
+    run(pipeline(networks, image=image, points=POINTS, model=""))
     assert [call.network for call in networks.calls][:2] == ["sam_encoder", "sam_decoder"]

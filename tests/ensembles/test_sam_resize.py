@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nexus_ensembles import frames
+from nexus_ensembles.sam import PIXEL_MEAN, ResizeLongestSide, ResizeToSquare
 
 from tests.ensembles.support.fakes import noise
 
@@ -24,21 +24,21 @@ from tests.ensembles.support.fakes import noise
     ],
 )
 def test_letterbox_keeps_the_ratio_in_1024(size: tuple[int, int], inner: tuple[int, int]) -> None:
-    assert frames.Letterbox(*size).inner == inner
+    assert ResizeLongestSide(*size).resized == inner
 
 
 def test_letterbox_puts_the_photo_top_left_on_the_mean_colour() -> None:
     photo = noise(512, 1024)
-    framed = frames.Letterbox(1024, 512).frame(photo)
+    framed = ResizeLongestSide(1024, 512).apply_image(photo)
     assert framed.shape == (1024, 1024, 3)
     assert framed.dtype == np.uint8
     np.testing.assert_array_equal(framed[:512], photo)
-    assert (framed[512:] == frames.SAM_PIXEL_MEAN).all()
+    assert (framed[512:] == PIXEL_MEAN).all()
 
 
 def test_letterbox_scales_points_with_the_photo() -> None:
-    frame = frames.Letterbox(2000, 1000)
-    points = frame.points(np.array([[0, 0], [2000, 1000], [500, 250]], np.float32))
+    resize = ResizeLongestSide(2000, 1000)
+    points = resize.apply_coords(np.array([[0, 0], [2000, 1000], [500, 250]], np.float32))
     assert points.dtype == np.float32
     np.testing.assert_array_equal(points, [[0, 0], [1024, 512], [256, 128]])
 
@@ -46,11 +46,11 @@ def test_letterbox_scales_points_with_the_photo() -> None:
 @pytest.mark.parametrize("size", [(640, 480), (300, 451), (1024, 1024), (2000, 1500), (97, 31)])
 def test_a_mask_survives_the_round_trip_through_the_frame(size: tuple[int, int]) -> None:
     """A rectangle drawn in the low-resolution logits comes back where the photo has it."""
-    frame = frames.Letterbox(*size)
-    width, height = frame.inner
+    resize = ResizeLongestSide(*size)
+    width, height = resize.resized
     logits = np.full((256, 256), -1, np.float32)
     logits[: height // 8, : width // 8] = 1  # the photo's upper left quarter: half of inner, in cells of 4
-    mask = frame.mask(frame.upsample(logits))
+    mask = resize.to_mask(resize.upsample(logits))
     assert mask.shape == size[::-1]
     expected = np.zeros(size[::-1], np.bool_)
     expected[: round(size[1] / 2), : round(size[0] / 2)] = True
@@ -62,7 +62,7 @@ def test_a_mask_survives_the_round_trip_through_the_frame(size: tuple[int, int])
 def test_letterbox_ignores_logits_below_the_photo() -> None:
     logits = np.full((256, 256), -1, np.float32)
     logits[128:] = 1
-    assert not frames.Letterbox(1024, 500).mask(frames.Letterbox(1024, 500).upsample(logits)).any()
+    assert not ResizeLongestSide(1024, 500).to_mask(ResizeLongestSide(1024, 500).upsample(logits)).any()
 
 
 @pytest.mark.parametrize(
@@ -77,5 +77,5 @@ def test_letterbox_ignores_logits_below_the_photo() -> None:
 def test_a_cell_is_as_large_as_the_frame_makes_it(
     size: tuple[int, int], letterbox: tuple[int, int], stretch: tuple[int, int]
 ) -> None:
-    assert frames.Letterbox(*size).cell == letterbox
-    assert frames.Stretch(*size).cell == stretch
+    assert ResizeLongestSide(*size).cell == letterbox
+    assert ResizeToSquare(*size).cell == stretch

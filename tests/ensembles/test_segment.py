@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_ensembles import frames, segment
+from nexus_ensembles import segment
 from nexus_ensembles.errors import BadInput
-from nexus_ensembles.sam import MODELS
+from nexus_ensembles.sam import MODELS, ResizeLongestSide
 
 from tests.ensembles.support.fakes import FakeNetworks, decode, encode, noise, run
 
-SAM = MODELS.get(b"sam")
+SAM = MODELS.get("sam")
 SIZE = (200, 100)
 NAN = float("nan")
 
@@ -124,7 +124,7 @@ def test_only_one_click_is_ambiguous(clicks: int, corners: Any, ambiguous: bool)
 
 def test_tokens_are_clicks_then_not_a_point_then_filler() -> None:
     prompt = segment.Prompt.parse(points((100, 50), (200, 100)), labels(1, 0), None, SIZE)
-    tokens = prompt.tokens(SAM, frames.Letterbox(*SIZE))
+    tokens = prompt.tokens(SAM, ResizeLongestSide(*SIZE))
     assert {array.dtype for array in tokens.values()} == {np.dtype(np.float32)}
     assert tokens["labels"].tolist() == [1, 0, -1, -2, -2, -2, -2, -2]
     assert tokens["points"].tolist() == [[512, 256], [1024, 512], *[[0, 0]] * 6]
@@ -132,7 +132,7 @@ def test_tokens_are_clicks_then_not_a_point_then_filler() -> None:
 
 def test_tokens_of_a_box_are_its_corners_after_the_clicks() -> None:
     prompt = segment.Prompt.parse(points((100, 50)), None, box(50, 25, 150, 75), SIZE)
-    tokens = prompt.tokens(SAM, frames.Letterbox(*SIZE))
+    tokens = prompt.tokens(SAM, ResizeLongestSide(*SIZE))
     assert tokens["labels"].tolist() == [1, 2, 3, -2, -2, -2, -2, -2]
     assert tokens["points"][:3].tolist() == [[512, 256], [256, 128], [768, 384]]
 
@@ -140,7 +140,7 @@ def test_tokens_of_a_box_are_its_corners_after_the_clicks() -> None:
 @pytest.mark.parametrize(("clicks", "length"), [(1, 8), (7, 8), (8, 16), (15, 16), (64, 72)])
 def test_tokens_fill_up_to_a_multiple_of_eight(clicks: int, length: int) -> None:
     prompt = segment.Prompt.parse(points(*[(5, 5)] * clicks), None, None, SIZE)
-    tokens = prompt.tokens(SAM, frames.Letterbox(*SIZE))
+    tokens = prompt.tokens(SAM, ResizeLongestSide(*SIZE))
     assert tokens["labels"].shape == (length,)
     assert tokens["points"].shape == (length, 2)
 

@@ -45,7 +45,7 @@ def test_fills_send_what_the_engines_are_built_for(tier: str) -> None:
     sides = {side for size in crop.working_sizes(pixels.usual) for side in size}
     assert min(sides) >= pixels.least
     assert max(sides) == pixels.most
-    assert [side // crop.LATENT for side in pixels] == list(latents)
+    assert [side // crop.VAE_SCALE_FACTOR for side in pixels] == list(latents)
 
 
 def test_segment_sends_as_many_points_as_the_engine_is_built_for() -> None:

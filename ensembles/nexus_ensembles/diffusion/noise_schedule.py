@@ -1,7 +1,7 @@
 """The noise levels at which latents are sampled: the published training schedule and the ways to visit it.
 
 SDXL and SD 1.5 were both trained on 1000 timesteps whose betas are "scaled linear" from 0.00085 to 0.012. A level is
-told by its sigma, the ratio of noise to signal: a noised latent is x + sigma * noise, or that divided by
+given by its sigma, the ratio of noise to signal: a noised latent is x + sigma * noise, or that divided by
 sqrt(1 + sigma**2) where a method keeps the variance at 1 (DDIM's alpha-bar is 1 / (1 + sigma**2)).
 
 The table is rounded to float32 where diffusers rounds its own: near timestep 0, where alpha-bar is nearly 1, that

@@ -1,4 +1,4 @@
-"""Schedulers: from noise to latents in the steps of a sampling method. They know nothing of networks.
+"""Schedulers: from noise to latents in the steps of a sampling method. Knows no networks.
 
     scheduler = make_scheduler("dpmpp_2m_karras", steps=30, strength=0.8)
     latents = scheduler.start(noise, image_latent)
@@ -8,7 +8,7 @@
 
 Each follows diffusers' class of that method made by `from_config` of the published scheduler configuration (SDXL
 inpainting: 1000 timesteps, epsilon, "leading", steps_offset 1, set_alpha_to_one false, clip_sample false). SD 1.5's
-configuration names no spacing, so there diffusers falls back on each class's own default ("linspace" for Euler and
+configuration has no spacing, so there diffusers falls back on each class's own default ("linspace" for Euler and
 DPM++); here "leading", SDXL's published value, holds for both, so that a fill's steps are the same on either tier.
 """
 
@@ -29,18 +29,18 @@ Draw = Callable[[], Float32]
 
 
 class Step(NamedTuple):
-    """What a step gives: `latents` for the next one, and `denoised`, the image latent as predicted so far."""
+    """The result of a step: `latents` for the next one, and `denoised`, the image latent as predicted so far."""
 
     latents: Float32
     denoised: Float32
 
 
 class Scheduler(ABC):
-    """One request's way from noise to an image latent; `strength` below 1 skips the first of its steps.
+    """One request's way from noise to an image latent; a `strength` below 1 skips the first of its steps.
 
     `timesteps` FP32 [n] are those of the n remaining steps, and `sigmas` the n + 1 noise levels between which they
-    lead. `starts_from_noise` says that the image has no part in the first latents. Latents, noise and predictions
-    are FP32 of one shape. A scheduler serves one request: a method may remember its last step.
+    lead. With `starts_from_noise` the image has no part in the first latents. Latents, noise and predictions are FP32
+    of one shape. A scheduler serves one request: a method may remember its last step, until `start` begins again.
     """
 
     def __init__(self, schedule: Schedule, strength: float) -> None:
@@ -60,13 +60,13 @@ class Scheduler(ABC):
 
     @abstractmethod
     def scale(self, latents: Float32, index: int) -> Float32:
-        """The latents as the network takes them at step `index`: of variance 1."""
+        """The latents as the network takes them at step `index`, of variance 1."""
 
     @abstractmethod
     def step(self, noise_prediction: Float32, index: int, latents: Float32, draw: Draw) -> Step:
-        """Take step `index` of len(timesteps) from `latents` (not scaled), by the noise that the network predicts.
+        """Take step `index` of len(timesteps) from `latents` (not scaled), by the network's prediction of the noise.
 
-        `draw` is called by the methods that add noise, at most once.
+        Methods that add noise call `draw` at most once.
         """
 
 
@@ -132,6 +132,10 @@ class DpmPlusPlus2M(_Preserving):
         super().__init__(schedule, strength)
         self._last_denoised: Float32 | None = None
 
+    def start(self, noise: Float32, image_latent: Float32 | None = None) -> Float32:
+        self._last_denoised = None
+        return super().start(noise, image_latent)
+
     def step(self, noise_prediction: Float32, index: int, latents: Float32, draw: Draw) -> Step:  # noqa: ARG002
         sigma, following = self.sigmas[index : index + 2]
         denoised = target = self._denoised(noise_prediction, index, latents)
@@ -157,7 +161,7 @@ class Ddim(_Preserving):
 class Lcm(_Preserving):
     """Multistep sampling of a latent consistency model (Luo et al. 2023, arXiv:2310.04378, algorithm 3).
 
-    It wants a network distilled for it; every step but the last adds fresh noise.
+    It needs a network distilled for it; every step but the last adds fresh noise.
     """
 
     SIGMA_DATA = 0.5
@@ -192,7 +196,7 @@ SCHEDULERS = tuple(_METHODS)
 
 
 def make_scheduler(name: str, steps: int, strength: float) -> Scheduler:
-    """A new scheduler: one of SCHEDULERS, the last int(steps * strength) of `steps` >= 1 steps, 0 <= strength <= 1.
+    """Make one of SCHEDULERS for the last int(steps * strength) of `steps` >= 1 steps, 0 <= strength <= 1.
 
     Raises BadInput for an unknown name, for a strength that leaves no step, and for more LCM steps than there are.
     """

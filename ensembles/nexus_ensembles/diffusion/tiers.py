@@ -1,6 +1,6 @@
-"""The diffusion models of generative fill, from the best to the frugal, and when to leave one out.
+"""The diffusion models of generative fill, from the best to the frugal, and the breaker that skips one without memory.
 
-Knows how each tier's networks are conditioned and nothing of how they are called.
+Knows how each tier's networks are conditioned, and calls none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from nexus_ensembles.errors import OutOfMemory
 from nexus_ensembles.networks import Float32
 
-# How long a tier that ran out of memory is left out at first and, doubled with each vain try, at most.
+# How long a tier that ran out of memory is skipped at first and, doubled with each failed probe, at most.
 COOL_DOWN_SECONDS = 30.0
 LONGEST_COOL_DOWN_SECONDS = 600.0
 
@@ -26,8 +26,8 @@ LONGEST_COOL_DOWN_SECONDS = 600.0
 class Tier:
     """One set of networks: `name`_text_encoder, _vae_encoder, _unet and _vae_decoder.
 
-    `side` is that of the model's own pictures in pixels, `latent_rgb` FP32 [5, 3] maps a scaled latent to RGB from 0
-    to 255 (its last row is the bias), and `random_weights` tells a model that never was trained.
+    `side` is that of the model's own images in pixels, `latent_rgb` FP32 [5, 3] maps a scaled latent to RGB from 0 to
+    255 (its last row is the bias), and `random_weights` marks a model that was never trained.
     """
 
     name: str
@@ -37,21 +37,21 @@ class Tier:
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Tier:
-        """Read `name`.json, written when the networks were built."""
-        facts = json.loads((folder / f"{name}.json").read_text())
-        return cls(name, facts["side"], np.array(facts["latent_rgb"], np.float32), facts["random_weights"])
+        """Read `name`.json, which the export writes with the networks."""
+        config = json.loads((folder / f"{name}.json").read_text())
+        return cls(name, config["side"], np.array(config["latent_rgb"], np.float32), config["random_weights"])
 
     @property
     def is_sdxl(self) -> bool:
-        """Whether it has SDXL's two text encoders, and its pooled text and sizes as conditions beside the text."""
+        """True with SDXL's two text encoders, and its pooled text and sizes as conditions beside the text."""
         return self.name == "sdxl"
 
 
 class Breaker:
-    """Keeps requests from a tier that is out of memory, and lets one at a time try whether that has passed.
+    """A half-open circuit breaker: keeps requests from a tier that is out of memory, and lets one at a time probe it.
 
-    A half-open circuit breaker: the first OutOfMemory opens it; after a cool-down, one request probes the tier while
-    the others still do without. Its success closes the breaker; another OutOfMemory doubles the cool-down.
+    The first OutOfMemory opens it; after a cool-down, one request probes the tier while the others still do without.
+    Its success closes the breaker; another OutOfMemory doubles the cool-down.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the tier is left out, but for one request at a time that probes it."""
+        """True while the tier is skipped, but for one request at a time that probes it."""
         return self._cool_down_seconds is not None
 
     def admit(self) -> Attempt | None:
-        """A context to try the tier in, which learns from an OutOfMemory; None when the tier is to be left out."""
+        """A context to try the tier in, which learns from an OutOfMemory; None when the tier is to be skipped."""
         if not self.is_open:
             return Attempt(self, is_probe=False)
         if self._is_probing or self._clock() < self._next_try:
@@ -78,14 +78,14 @@ class Breaker:
         return Attempt(self, is_probe=True)
 
     def learn(self, error: type[BaseException] | None, is_probe: bool) -> None:
-        """Take the end of an attempt: what it raised, or None for a success."""
+        """Record the end of an attempt: the class that it raised, or None for a success."""
         if is_probe:
             self._is_probing = False
         is_out = error is not None and issubclass(error, OutOfMemory)
         if is_probe and error is None:
             self._cool_down_seconds = None
         elif is_out and (is_probe or self._cool_down_seconds is None):
-            # Requests that began before the breaker opened tell nothing new when they fail as well.
+            # Requests that began before the breaker opened add nothing when they fail as well.
             doubled = self._first_seconds if self._cool_down_seconds is None else 2 * self._cool_down_seconds
             self._cool_down_seconds = min(doubled, LONGEST_COOL_DOWN_SECONDS)
             self._next_try = self._clock() + self._cool_down_seconds

@@ -1,7 +1,7 @@
 """Encoded bytes to arrays, with the limits that keep one request from hurting the others.
 
-The order of checks: byte length, header (format, pixels), decoding, meaning. Nothing is allocated for a picture
-before its header has been found within the limits.
+The order of checks: byte length, header (format, pixels), decoding, meaning. No pixels are allocated before the header
+is within the limits.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 # The longest side that a JPEG can have.
 MAX_SIDE = 65_535
-# A PNG has one, of which Pillow would unpack any number; the rest is room for these four bytes turning up in data.
+# A PNG has one, but Pillow unpacks any number; the rest is room for these four bytes turning up in data.
 MAX_PROFILES = 8
-# A PNG of MAX_BYTES in the smallest parts that encoders write, 4 KiB, has fewer.
+# A PNG of MAX_BYTES has fewer, in the smallest parts that encoders write, 4 KiB.
 MAX_CHUNKS = 20_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 
-# Compressed text and colour profiles inside a PNG are unpacked before its pixels are looked at: keep them small.
+# Pillow unpacks compressed text and colour profiles of a PNG before its pixels: keep them small.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**20
 PngImagePlugin.MAX_TEXT_MEMORY = 2**20
-# The limit on pixels is ours, one sentence for every format; Pillow would only warn up to twice its own.
+# The limit on pixels is ours, one sentence for every format; Pillow only warns up to twice its own.
 Image.MAX_IMAGE_PIXELS = None
 
 # Samples a pixel of each colour type.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
-# What undoes each EXIF orientation.
+# The transpose that undoes each EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,8 +66,8 @@ class Photo:
 def decode_photo(data: bytes, what: str = "image") -> Photo:
     """Decode a PNG, JPEG or WebP of any mode into 8-bit RGB, its EXIF orientation applied.
 
-    `what` names the input in the sentence of a BadInput, which is raised for anything that is not such an image
-    within MAX_BYTES and MAX_PIXELS.
+    Raises BadInput for anything but such an image within MAX_BYTES and MAX_PIXELS; `what` names the input in its
+    sentence.
     """
     upright = _open(data, what)
     if not _has_alpha(upright):
@@ -97,7 +97,7 @@ def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
 
 
 def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.Image:
-    """Decode `data`, upright, of the given `size` if any; every fault of the file becomes a BadInput."""
+    """Decode `data` upright, of the given `size` if any. Raises BadInput for every fault of the file."""
     if not data:
         raise BadInput(f"the {what} is empty.")
     if len(data) > MAX_BYTES:
@@ -110,7 +110,7 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
         raise BadInput(f"the {what} is a PNG of more than {MAX_CHUNKS} chunks; save it anew.")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # Pillow's plugins raise whatever a malformed header leads them to
+    except Exception as error:  # Pillow's plugins raise any class on a malformed header
         raise BadInput(f"the {what} is not a readable PNG, JPEG or WebP file.") from error
     with picture:
         width, height = picture.size
@@ -141,7 +141,7 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
 
 
 def _chunks(data: bytes) -> int:
-    """The number of a PNG's chunks, of which each has four bytes of length and twelve in all beside its data.
+    """Count a PNG's chunks. Each has twelve bytes beside its data, the first four its length.
 
     Pillow spends 10 us on one even if it is empty, and 64 MiB may hold millions.
     """
@@ -153,9 +153,9 @@ def _chunks(data: bytes) -> int:
 
 
 def _is_short(data: bytes, picture: Image.Image) -> bool:
-    """Whether so few bytes cannot hold so many pixels; else Pillow would take memory for them all, then find out.
+    """True if so few bytes cannot hold so many pixels; Pillow would allocate them all, then fail.
 
-    Deflate shrinks at most 1032 times (zlib's technical details). Where the header lies, see the PNG specification.
+    Deflate shrinks at most 1032 times (zlib's technical details). The PNG specification gives the header's offsets.
     """
     if picture.format != "PNG":
         return picture.format != "WEBP" and jpeg.is_short(data)
@@ -173,14 +173,14 @@ def _unequal(what: str, size: tuple[int, int], photo: tuple[int, int]) -> BadInp
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """How to bring `picture` upright by its EXIF orientation; metadata that cannot be read say nothing.
+    """The transpose that brings `picture` upright by its EXIF orientation, if any; unreadable metadata count as none.
 
-    Not ImageOps.exif_transpose, which also writes the metadata anew and so fails on pictures whose other tags
-    are broken, and which copies a picture that is upright already.
+    Not ImageOps.exif_transpose: it also rewrites the metadata and so fails on pictures whose other tags are broken,
+    and it copies a picture that is upright already.
     """
     try:
         return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # its parser raises whatever malformed metadata lead it to
+    except Exception:  # its parser raises any class on malformed metadata
         return None
 
 

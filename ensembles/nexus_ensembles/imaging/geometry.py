@@ -1,4 +1,4 @@
-"""Where pixels go: dilation, crops around a hole, padding, and pasting a fill back."""
+"""Dilation, crops around a mask, padding, and pasting a fill back."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def bounds(mask: Bool) -> Box:
 def dilate(mask: Bool, width: int, height: int | None = None) -> Bool:
     """Grow BOOL [H, W] by an elliptical kernel of `width` x `height` pixels, or `width` x `width`.
 
-    A width of 0 or 1 leaves it as it is; a height that is given is at least 2.
+    A width of 0 or 1 leaves it as it is; a given height is at least 2.
     """
     height = width if height is None else height
     if width < 2 or not mask.any():
@@ -91,18 +91,18 @@ def dilate(mask: Bool, width: int, height: int | None = None) -> Bool:
     return grown
 
 
-def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int) -> list[Box]:
-    """Rectangles that together hold every True of BOOL [H, W], each with its surroundings.
+def crops_around(mask: Bool, *, margin: int, smallest: int, step: int, most: int) -> list[Box]:
+    """Cover every True of BOOL [H, W] by rectangles, each with its surroundings.
 
     Each connected region gets `margin` pixels, or half its own size where that is more, on every side, at least
-    `smallest` pixels in all, rounded up to a multiple of `step` (so that crops of different photos have equal
-    shapes and share batches), moved inside the photo where they stick out. Rectangles that overlap become one, and
-    more than `most` become one, since scattered dust is cheaper filled together.
+    `smallest` pixels in all, is rounded up to a multiple of `step` (so that crops of different photos have equal
+    shapes and share batches), and is moved inside the photo where it sticks out. Rectangles that overlap become one,
+    and more than `most` become one, since scattered dust is cheaper filled together.
     """
-    height, width = hole.shape
-    count, _, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8))
+    height, width = mask.shape
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     if count > 4 * most:  # merging is cubic, and so much dust ends as one rectangle anyway
-        tight = [bounds(hole)]
+        tight = [bounds(mask)]
     else:
         tight = [Box(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:].tolist()]
 
@@ -118,12 +118,12 @@ def crops_around(hole: Bool, *, margin: int, smallest: int, step: int, most: int
     while pair := _overlapping_pair([around(box) for box in tight]):
         tight.append(tight.pop(pair[1]).union(tight.pop(pair[0])))
     if len(tight) > most:
-        tight = [bounds(hole)]
+        tight = [bounds(mask)]
     return [around(box) for box in tight]
 
 
 def start_around(low: int, high: int, length: int, limit: int) -> int:
-    """Where `length` pixels begin that have the span from `low` to `high` in their middle, moved inside `limit`."""
+    """The start of `length` pixels centred on the span from `low` to `high`, moved inside 0 to `limit`."""
     return min(max(0, (low + high - length) // 2), limit - length)
 
 
@@ -134,28 +134,28 @@ def _overlapping_pair(boxes: list[Box]) -> tuple[int, int] | None:
 
 
 def pad_to_multiple(pixels: Array, modulus: int, least: int = 0) -> Array:
-    """Reflect [H, W, C] at its right and bottom edges up to multiples of `modulus`, of which `least` is the first."""
+    """Reflect [H, W, C] at its right and bottom edges up to the next multiples of `modulus`, at least `least`."""
     bottom, right = (max(least - side, -side % modulus) for side in pixels.shape[:2])
     if not bottom and not right:
         return pixels
-    # "symmetric" repeats the edge itself and, unlike "reflect", works on a side of one pixel; where the padding is
-    # longer than the side, it goes to and fro
+    # "symmetric" repeats the edge itself and, unlike "reflect", works on a side of one pixel; padding that is longer
+    # than the side goes to and fro
     return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
 
 
-def paste(canvas: UInt8, fill: UInt8, core: Bool, hole: Bool) -> None:
+def paste(canvas: UInt8, fill: UInt8, mask: Bool, dilated_mask: Bool) -> None:
     """Blend `fill` into `canvas`, both UINT8 [H, W, C], in place.
 
-    Inside `core`, what the caller asked to replace, the fill is taken whole. In the ring that dilation added
-    (`hole` but not `core`, both BOOL [H, W]) it fades into the photo with the distance from the core: the seam is
-    feathered without a trace of the removed object. Outside `hole` not one byte changes.
+    Inside `mask`, what the caller asked to replace, the fill is taken whole. In the ring that dilation added
+    (`dilated_mask` but not `mask`, both BOOL [H, W]) it fades into the photo with the distance from the mask: the seam
+    is feathered without a trace of the removed object. Outside `dilated_mask` not one byte changes.
     """
-    near = bounds(hole).slices
-    canvas, fill, core, hole = canvas[near], fill[near], core[near], hole[near]
-    np.copyto(canvas, fill, where=core[..., None])
-    ring = hole & ~core
+    near = bounds(dilated_mask).slices
+    canvas, fill, mask, dilated_mask = canvas[near], fill[near], mask[near], dilated_mask[near]
+    np.copyto(canvas, fill, where=mask[..., None])
+    ring = dilated_mask & ~mask
     if not ring.any():
         return
-    distance = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[ring]
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[ring]
     weight = (1 - distance / (distance.max() + 1))[:, None]
     canvas[ring] = (fill[ring] * weight + canvas[ring] * (1 - weight) + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The segments of a JPEG (ITU-T T.81, annex B), walked without decoding: what one file may cost to decode."""
+"""Bounds on what a JPEG costs to decode, from its segments (ITU-T T.81, annex B), without decoding it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from nexus_ensembles.errors import BadInput
 
 SIGNATURE = b"\xff\xd8\xff"
-# Every scan of a progressive JPEG passes over all pixels, even one of a few bytes; encoders write about ten.
+# Every scan of a progressive JPEG, even one of a few bytes, passes over all pixels; encoders write about ten.
 MAX_SCANS = 100
 # Pillow takes 6 us to read even an empty one. A file of the largest size, all metadata, needs 1,000 full ones.
 MAX_SEGMENTS = 5000
-# What lies between the segments before the first scan, Pillow reads byte by byte: a second and more for each MB.
+# Pillow reads bytes between the segments before the first scan one by one: a second and more for each MB.
 MAX_STRAY_BYTES = 2**16
 
-# What has no length is no segment: stuffed and fill bytes, restart markers, SOI. Nor is what Pillow takes to have
-# none: reserved markers, which end the decoding, and DAC, whose few bytes hold no marker.
+# Markers without a length start no segment: stuffed and fill bytes, restart markers, SOI. Nor do those that Pillow
+# reads as such: reserved markers, which end the decoding, and DAC, whose few bytes hold no marker.
 _SEGMENT_OR_END = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcb\xcd-\xcf\xd9-\xef\xfe])")
 _END, _SCAN = 0xD9, 0xDA
 # Baseline, extended and progressive. Arithmetic coding, which has frames of its own, takes less than a bit a block.
@@ -25,7 +25,7 @@ _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 
 
 def check(data: bytes, what: str) -> None:
-    """Raise BadInput for a JPEG of no scan, or of more than is allowed above; `what` names it in the sentence."""
+    """Raise BadInput for a JPEG without a scan or beyond the limits above; `what` names it in the sentence."""
     scans = stray = 0
     end = 2
     for number, (marker, start) in enumerate(_segments(data), 1):
@@ -42,9 +42,9 @@ def check(data: bytes, what: str) -> None:
 
 
 def is_short(data: bytes) -> bool:
-    """Whether so few bytes cannot hold so many pixels; libjpeg would make up what is missing, at its full price.
+    """True if so few bytes cannot hold so many pixels; libjpeg would make up the missing ones, at their full price.
 
-    Each block of 8 x 8 samples has a DC coefficient, whose Huffman code has one bit or more. That holds of
+    Each block of 8 x 8 samples has a DC coefficient, whose Huffman code has one bit or more. That holds for
     progressive files too: they may pass over a run of blocks in one code, but only in the scans of AC coefficients.
     """
     for marker, start in _segments(data):
@@ -61,10 +61,10 @@ def is_short(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """The marker of each segment of the first picture, and where its length stands.
+    """Yield the marker of each segment of the first picture, and the offset of its length.
 
-    What follows the picture is not looked at: phones append a film or more pictures. The data of a scan lie between
-    its segment and the next one, and hold no marker but those of restarts.
+    Stops at the end of the picture: phones append a film or more pictures. The data of a scan lie between its segment
+    and the next one, and hold no marker but those of restarts.
     """
     position = 2
     while (found := _SEGMENT_OR_END.search(data, position)) and found[1][0] != _END:

@@ -1,6 +1,6 @@
 """A PNG encoder that uses every core: a third of OpenCV's time on two, for files of the same size.
 
-Strips of rows are filtered and deflated side by side, and joined as pigz joins its blocks: each ends on a byte by a
+It filters and deflates strips of rows in parallel and joins them as pigz joins its blocks: each ends on a byte by a
 full flush, which makes the strips one zlib stream (RFC 1950) once its checksum is added.
 """
 

@@ -1,4 +1,4 @@
-"""The connected regions of a mask: specks are dropped, holes and slivers at the photo's edge are filled."""
+"""Cleans a mask by its connected regions: drops specks, fills holes and slivers at the photo's edge."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nexus_ensembles.networks import Array, Bool, Float32
 def drop_small_regions(logits: Float32, area: int) -> Float32:
     """Clear specks and fill holes of fewer than `area` pixels in FP32 [h, w] logits.
 
-    The idea of segment-anything's remove_small_regions, done on logits so that what follows still interpolates, and on
-    contours, since there are few. Regions are 8-connected. A hole lies wholly inside one, or between it and the edge
-    of the photo; of the background at the edge the largest part is never a hole. If every speck is small, the largest
-    stays: a click always selects something.
+    The idea of segment-anything's remove_small_regions, on logits so that the resize that follows still interpolates,
+    and on contours, since there are few. Regions are 8-connected. A hole lies wholly inside one, or between it and the
+    edge of the photo; the largest part of the background at the edge is never a hole. If every speck is small, the
+    largest stays: a click always selects something.
     """
     if area < 2:
         return logits
@@ -45,7 +45,7 @@ def drop_small_regions(logits: Float32, area: int) -> Float32:
 
 
 def _slivers(inside: Bool) -> list[Array]:
-    """Contours of the background at the photo's edge, BOOL [H, W], but for the largest."""
+    """Contours of the background of BOOL [H, W] at the photo's edge, but for the largest."""
     height, width = inside.shape
     if not inside[[0, -1]].any() and not inside[:, [0, -1]].any():
         return []

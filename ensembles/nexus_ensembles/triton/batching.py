@@ -1,45 +1,100 @@
-"""Lets the calls of loops that run side by side leave together. Knows nothing of Triton or of networks."""
+"""Aligns the calls of concurrent requests so that they share a network's batches. Knows nothing of Triton.
+
+Triton batches the calls that wait in a network's queue at the same moment. Requests that run side by side reach their
+next call at slightly different moments; here the early ones wait for the others, each class in its own way.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Protocol
 
-# How long those who are back wait for one who is not: its loop may have ended, and says nothing of that.
+from nexus_ensembles.networks import Array
+
+# How long a call waits for stragglers; a loop that has finished does not report it.
 PATIENCE_S = 0.02
 
 
-class Departures:
-    """The calls of one network, from any number of tasks of one event loop, in groups.
-
-    A network runs one batch at a time, and what comes while it is busy waits in its queue. Left alone, two loops thus
-    take turns for ever, each in the other's shadow, and never share a batch. Here a call that comes while others of
-    its kind are under way waits for their loops, and leaves with what those call next; a call that is alone leaves at
-    once. Loops of more rows than a batch holds are divided into as few groups as hold them, of one length, which take
-    turns: while one group is back in Python the network runs another. What one group alone waits for is the slowest
-    of its loops, and PATIENCE_S wherever a loop has ended. Calls that cannot share a batch do not meet.
+class Batching(Protocol):
+    """Decides when a call leaves for its network.
 
     Usage:
 
-        async with departures.together(shapes, rows):
+        async with batching.join("lama", inputs):
             response = await call
     """
 
-    def __init__(self, max_rows: int) -> None:
-        """`max_rows` is what a batch holds."""
-        self._max_rows = max_rows
-        self._kinds: dict[Hashable, _Calls] = {}
+    def join(self, network: str, inputs: Mapping[str, Array]) -> AbstractAsyncContextManager[None]:
+        """Enter when a call of `network` may leave; the block is the call. `inputs` begin with a batch axis."""
+        ...
+
+
+class BatchBarrier:
+    """Keeps the requests of one execution in step: each waits with its next call until all others call, or have ended.
+
+    The price is small: Triton sends an execution's responses when the last is ready, so a request that waits here for a
+    slower neighbour would otherwise wait there. Requests that call different networks wait for one another too, so that
+    they still meet in those that both call.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self._busy = requests
+        self._waiting: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
-    async def together(self, kind: Hashable, rows: int) -> AsyncIterator[None]:
-        """Leave with others of `kind`, with which the `rows` of this call may share a batch, until the block ends."""
-        calls = self._kinds.get(kind)
+    async def join(self, network: str, inputs: Mapping[str, Array]) -> AsyncIterator[None]:  # noqa: ARG002
+        """See `Batching`; every network and shape waits at the one barrier."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self.leave()
+        await turn
+        yield
+
+    def leave(self) -> None:
+        """Take a request that has ended out of the number that the others wait for."""
+        self._busy -= 1
+        if self._busy == 0:
+            for turn in self._waiting:
+                turn.set_result(None)
+            self._busy, self._waiting = len(self._waiting), []
+
+
+class StepBatcher:
+    """Groups the calls that denoising loops, any number of tasks of one event loop, make step by step.
+
+    A network runs one batch at a time, and calls that come while it is busy wait in its queue. Left alone, two loops
+    thus alternate, each queued behind the other, and never share a batch. Here a call that comes while compatible calls
+    are running waits for their loops, and leaves with their next calls; a call that is alone leaves at once. Loops of
+    more rows than a batch holds are divided into as few groups as hold them, of equal length, which alternate: while
+    one group is back in Python the network runs another. A group waits only for the slowest of its own loops, and
+    PATIENCE_S wherever a loop has ended. Calls of different networks or row shapes cannot share a batch, so they do not
+    meet.
+    """
+
+    def __init__(self, networks: Collection[str], max_rows: int) -> None:
+        """`networks` are those whose calls are grouped, of at most `max_rows` rows a batch; other calls never wait."""
+        self._networks = networks
+        self._max_rows = max_rows
+        self._compatible: dict[Hashable, _CompatibleCalls] = {}
+
+    @asynccontextmanager
+    async def join(self, network: str, inputs: Mapping[str, Array]) -> AsyncIterator[None]:
+        """See `Batching`."""
+        if network not in self._networks:
+            yield
+            return
+        # Triton ends a batch where the shape of a row changes.
+        key = network, tuple(sorted((name, array.shape[1:]) for name, array in inputs.items()))
+        rows = len(next(iter(inputs.values())))
+        calls = self._compatible.get(key)
         if not calls:
-            # Kinds come from callers' sizes: what nobody calls any more must not stay.
-            calls = self._kinds[kind] = _Calls(self._max_rows, forget=partial(self._kinds.pop, kind))
+            # Shapes come from callers' sizes: drop those that are no longer called.
+            calls = _CompatibleCalls(self._max_rows, forget=partial(self._compatible.pop, key))
+            self._compatible[key] = calls
         await calls.turn(rows)
         try:
             yield
@@ -47,45 +102,45 @@ class Departures:
             calls.end(rows)
 
 
-class _Calls:
-    """Calls of one kind; `forget` is called when there are none left."""
+class _CompatibleCalls:
+    """The calls that may share a batch; `forget` is called when there are none left."""
 
     def __init__(self, max_rows: int, forget: Callable[[], object]) -> None:
         self._max_rows = max_rows
         self._forget = forget
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        # The rows of each call under way, and of each that has ended and whose loop may be about to call again.
-        self._under_way: list[int] = []
-        self._back: deque[tuple[asyncio.TimerHandle, int]] = deque()
+        # The rows of each running call, and of each that has ended and whose loop may be about to call again.
+        self._running: list[int] = []
+        self._returning: deque[tuple[asyncio.TimerHandle, int]] = deque()
 
     async def turn(self, rows: int) -> None:
         """Return when a call of `rows` may leave."""
-        if self._back:  # whose it is does not matter, only how many are still to come
-            self._back.popleft()[0].cancel()
+        if self._returning:  # only the number still to come matters, not whose call this is
+            self._returning.popleft()[0].cancel()
         leave = asyncio.get_running_loop().create_future()
         self._waiting.append((leave, rows))
-        self._depart()
+        self._release()
         await leave
 
     def end(self, rows: int) -> None:
-        """A call of `rows` has ended; its loop may call again, within PATIENCE_S."""
-        self._under_way.remove(rows)
-        self._back.append((asyncio.get_running_loop().call_later(PATIENCE_S, self._give_up), rows))
+        """End a call of `rows`; its loop may call again, within PATIENCE_S."""
+        self._running.remove(rows)
+        self._returning.append((asyncio.get_running_loop().call_later(PATIENCE_S, self._give_up), rows))
 
     def _give_up(self) -> None:
-        self._back.popleft()  # all wait equally long: the first timer is the first to ring
-        self._depart()
-        if not (self._waiting or self._under_way or self._back):
+        self._returning.popleft()  # all wait equally long: the first timer is the first to ring
+        self._release()
+        if not (self._waiting or self._running or self._returning):
             self._forget()
 
-    def _depart(self) -> None:
-        """Let those who wait leave as soon as they are one group."""
-        sizes = [*self._under_way, *(rows for _, rows in self._waiting), *(rows for _, rows in self._back)]
+    def _release(self) -> None:
+        """Let the waiting calls leave as soon as they fill one group."""
+        sizes = [*self._running, *(rows for _, rows in self._waiting), *(rows for _, rows in self._returning)]
         groups = -(-sum(sizes) // self._max_rows)
         while self._waiting and len(self._waiting) >= len(sizes) // groups:
             room = self._max_rows
             while self._waiting and (self._waiting[0][1] <= room or room == self._max_rows):
                 leave, rows = self._waiting.popleft()
                 leave.set_result(None)
-                self._under_way.append(rows)
+                self._running.append(rows)
                 room -= rows

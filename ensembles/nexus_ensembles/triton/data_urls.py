@@ -1,4 +1,4 @@
-"""Files as text, for callers whose protocol carries text alone: data URLs in base64 (RFC 2397)."""
+"""Files as text, for protocols that carry text alone: data URLs in base64 (RFC 2397)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MAX_HEAD = 256
 
 
 def is_data_url(data: bytes) -> bool:
-    """Whether `data` is a data URL; no image file begins as one."""
+    """True if `data` is a data URL; no image file begins as one."""
     return data[: len(_PREFIX)].lower() == _PREFIX
 
 
 def decode(url: bytes, what: str) -> bytes:
-    """The file inside a data URL, whose media type is not looked at: the file says itself what it is.
+    """Decode the file inside a data URL. The media type is ignored: the file's own header counts.
 
-    `what` names the input in the sentence of a BadInput, which is raised for anything but base64 of at most MAX_BYTES.
+    Raises BadInput for anything but base64 of at most MAX_BYTES; `what` names the input in its sentence.
     """
     if len(url) > MAX_BYTES // 3 * 4 + 4 + len(_PREFIX) + _MAX_HEAD + 1:  # before anything is copied
         raise BadInput(f"the {what} has {len(url) // 4 * 3} bytes; at most {MAX_BYTES} are accepted.")
@@ -38,5 +38,5 @@ def decode(url: bytes, what: str) -> bytes:
 
 
 def encode(data: bytes, media_type: str) -> bytes:
-    """A file as a data URL."""
+    """Write a file as a data URL."""
     return b"data:%s;base64,%s" % (media_type.encode(), base64.b64encode(data))

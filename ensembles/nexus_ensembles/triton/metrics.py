@@ -1,4 +1,4 @@
-"""What generative fill reports to Prometheus, by Triton's own metrics port."""
+"""The metrics of generative fill, for Prometheus, on Triton's own metrics port."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ from collections.abc import Iterable, Mapping
 
 import triton_python_backend_utils as pb_utils
 
-from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, OutOfMemory, Overloaded
+from nexus_ensembles.errors import PipelineError
 
-FAILED = "failed"
-_OUTCOMES: dict[type[Exception], str] = {
-    BadInput: "rejected",
-    Overloaded: "overloaded",
-    Cancelled: "cancelled",
-    OutOfMemory: "out_of_memory",
-    NetworkFailed: FAILED,
-}
 # The label `model` of a fill that no tier painted.
 NONE = "none"
 
 
 class FillMetrics:
-    """The families and their metrics; one of it in a process, for Triton takes a family's name once.
+    """The families and their metrics; one instance a process, because Triton accepts a family's name once.
 
     nexus_fills_total{model, outcome}           fills that have ended, by the tier that painted them
     nexus_network_out_of_memory_total{network}  calls for which a network had no memory
@@ -42,9 +34,10 @@ class FillMetrics:
         self._families = fills, memory, left_out, in_flight  # a family lives as long as its Python object
         # All of them now, so that a scrape before the first event reads zeros: a rate begins with the value before it.
         self._ok = {tier: fills.Metric(labels={"model": tier, "outcome": "ok"}) for tier in tiers}
+        kinds: list[type[PipelineError]] = [PipelineError, *PipelineError.__subclasses__()]
         self._ended = {
             outcome: fills.Metric(labels={"model": NONE, "outcome": outcome})
-            for outcome in _OUTCOMES.values()
+            for outcome in dict.fromkeys(kind.outcome for kind in kinds)
         }
         self._memory = {name: memory.Metric(labels={"network": name}) for name in networks}
         self._in_flight = in_flight.Metric(labels={"pipeline": "generative_fill"})
@@ -54,20 +47,21 @@ class FillMetrics:
         """Show how many fills are under way."""
         self._in_flight.set(float(fills))
 
-    def painted(self, model: str, left_out: Mapping[str, bool]) -> None:
-        """Count a fill that the tier `model` painted, and show which tiers are left out after it."""
+    def painted(self, model: str, breaker_open: Mapping[str, bool]) -> None:
+        """Count a fill that the tier `model` painted, and show the tiers whose breaker is open after it."""
         self._ok[model].increment(1)
-        self._show(left_out)
+        self._show(breaker_open)
 
-    def ended(self, error: Exception, left_out: Mapping[str, bool]) -> None:
-        """Count a fill that an error ended, and show which tiers are left out after it."""
-        self._ended[_OUTCOMES.get(type(error), FAILED)].increment(1)
-        self._show(left_out)
+    def ended(self, error: Exception, breaker_open: Mapping[str, bool]) -> None:
+        """Count a fill that an error ended, and show the tiers whose breaker is open after it."""
+        kind = type(error) if isinstance(error, PipelineError) else PipelineError
+        self._ended[kind.outcome].increment(1)
+        self._show(breaker_open)
 
     def out_of_memory(self, network: str) -> None:
         """Count a call for which `network` had no memory."""
         self._memory[network].increment(1)
 
-    def _show(self, left_out: Mapping[str, bool]) -> None:
-        for tier, is_left_out in left_out.items():
-            self._left_out[tier].set(float(is_left_out))
+    def _show(self, breaker_open: Mapping[str, bool]) -> None:
+        for tier, is_open in breaker_open.items():
+            self._left_out[tier].set(float(is_open))

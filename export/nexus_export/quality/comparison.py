@@ -93,9 +93,9 @@ def planes(sample: Sample, outputs: Outputs) -> Array:
     """The part of the outputs that a pipeline uses, [C, H, W]: the probabilities of the mask that it serves, colours,
     an alpha, latents, or a prompt's context.
     """
-    if sample.choose is not None:
+    if sample.select_mask is not None:
         masks = outputs["masks"][0]
-        logits = masks[sample.choose(masks, outputs["scores"][0])]
+        logits = masks[sample.select_mask(masks, outputs["scores"][0])]
         return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)[None]
     first: Array = next(iter(outputs.values()))[0]
     if first.dtype == np.uint8:

@@ -51,13 +51,13 @@ _PROMPTS = (
 class Sample:
     """One call of a network as its pipeline makes it: `inputs` by name, with a batch axis of 1.
 
-    `shown` is what the call is about: a photo, UINT8 [H, W, 3], or a prompt. `choose` gives which of SAM's masks the
+    `shown` is what the call is about: a photo, UINT8 [H, W, 3], or a prompt. `select_mask` gives which of SAM's masks the
     pipeline serves, from the logits FP32 [4, 256, 256] and the scores FP32 [4].
     """
 
     inputs: Mapping[str, Array]
     shown: Pixels | str = ""
-    choose: Callable[[Array, Array], int] | None = None
+    select_mask: Callable[[Array, Array], int] | None = None
 
 
 def samples(
@@ -127,15 +127,15 @@ def _segment(
     network: Network, split: Split, photos: Sequence[Photo], load: LoadReference
 ) -> Iterator[Sample]:
     name, _, part = network.name.rpartition("_")
-    model = MODELS.get(name.encode())
+    model = MODELS.get(name)
     for index, photo in enumerate(photos):
         prompts = _prompts(photo, _seed(split, index))
         for prompt, rough in prompts if part == "decoder" else prompts[:1]:
-            run = partial(segment.predict, model=model, rgb=photo.pixels, prompt=prompt, rough=rough)
+            run = partial(segment.predict, model=model, rgb=photo.pixels, prompt=prompt, rough_mask=rough)
             sample = _record(network, load, run)
             if part == "decoder":
-                choose = partial(model.choose, is_ambiguous=prompt.is_ambiguous)
-                sample = replace(sample, choose=choose)
+                select_mask = partial(model.select_mask, is_ambiguous=prompt.is_ambiguous)
+                sample = replace(sample, select_mask=select_mask)
             yield sample
 
 
@@ -159,9 +159,8 @@ def _prompts(photo: Photo, seed: int) -> list[tuple[segment.Prompt, masks.Bool |
 
 
 def _remove_background(network: Network, photos: Sequence[Photo], load: LoadReference) -> Iterator[Sample]:
-    model = network.name.encode()
     for photo in photos:
-        run = partial(remove_background.run, image=png.encode(photo.pixels), model=model)
+        run = partial(remove_background.run, image=png.encode(photo.pixels), model=network.name)
         yield _record(network, load, run)
 
 
@@ -173,7 +172,7 @@ def _cleanup(
         rng = np.random.default_rng(_seed(split, index))
         hole = (masks.outline, masks.free_form)[index % 2](height, width, rng)
         run = partial(
-            cleanup.fill, photo=decode.Photo(photo.cropped(height, width, rng)), core=hole, dilate=0
+            cleanup.fill, photo=decode.Photo(photo.cropped(height, width, rng)), mask=hole, dilate=0
         )
         yield _record(network, load, run)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from nexus_ensembles.diffusion import crop
-from nexus_ensembles.diffusion.crop import Frame
+from nexus_ensembles.diffusion.crop import InpaintCrop, latent_mask, masked_image
 from nexus_ensembles.imaging.decode import Photo
 
 from tests.ensembles.support.fakes import noise
@@ -16,12 +15,12 @@ from tests.ensembles.support.holes import hole_in, random_case
 @pytest.mark.parametrize("seed", range(30))
 def test_every_working_pixel_that_holds_any_of_the_hole_is_masked(seed: int) -> None:
     mask, side = random_case(seed)
-    frame = Frame.around(mask, side)
-    seen = frame.mask(mask)[: frame.inner[1], : frame.inner[0]]
-    rows, columns = np.nonzero(mask[frame.crop.slices])
+    crop = InpaintCrop.around(mask, side)
+    seen = crop.apply_mask(mask)[: crop.resized[1], : crop.resized[0]]
+    rows, columns = np.nonzero(mask[crop.box.slices])
     # the working pixel in which each pixel's middle lies
-    rows = ((rows + 0.5) * frame.inner[1] / frame.crop.height).astype(int)
-    columns = ((columns + 0.5) * frame.inner[0] / frame.crop.width).astype(int)
+    rows = ((rows + 0.5) * crop.resized[1] / crop.box.height).astype(int)
+    columns = ((columns + 0.5) * crop.resized[0] / crop.box.width).astype(int)
     assert seen[rows, columns].all()
 
 
@@ -31,8 +30,8 @@ def test_a_thin_stroke_is_one_piece_in_the_latent_mask(angle: int) -> None:
     way = np.array([np.cos(turn), np.sin(turn)]) * 150
     start, end = (np.rint(np.array([259, 259]) + sign * way).astype(int).tolist() for sign in (-1, 1))
     cv2.line(drawn, start, end, (1,), 2)
-    frame = Frame.around(drawn.view(np.bool_), 512)
-    latents = crop.latent_mask(frame.mask(drawn.view(np.bool_)))[0]
+    crop = InpaintCrop.around(drawn.view(np.bool_), 512)
+    latents = latent_mask(crop.apply_mask(drawn.view(np.bool_)))[0]
     pieces, _ = cv2.connectedComponents(latents.astype(np.uint8))
     assert pieces == 2  # the stroke and the background
     # 300 pixels are 37 latents along an axis
@@ -47,23 +46,23 @@ def test_a_thin_stroke_masks_exactly_the_latents_it_touches(thickness: int, side
     for first in (0, side - thickness, *middle):
         stroke = hole_in(side, side, (first, first + thickness, 0, side // 2))
         for mask in (stroke, stroke.T):
-            working = Frame.around(mask, side).mask(mask)
+            working = InpaintCrop.around(mask, side).apply_mask(mask)
             touched = mask.reshape(side // 8, 8, side // 8, 8).any(axis=(1, 3))
-            np.testing.assert_array_equal(crop.latent_mask(working)[0], touched)
+            np.testing.assert_array_equal(latent_mask(working)[0], touched)
             assert working[mask].all()
 
 
 def test_a_dot_in_a_corner_is_in_the_latent_mask_and_alone_is_pasted() -> None:
     mask = hole_in(256, 256, (255, 256, 255, 256))
-    frame = Frame.around(mask, 256)
-    assert np.argwhere(crop.latent_mask(frame.mask(mask))[0]).tolist() == [[31, 31]]
-    pasted = frame.paste(Photo(np.minimum(noise(256, 256), 99)), mask, np.full((256, 256, 3), 200, np.uint8))
+    crop = InpaintCrop.around(mask, 256)
+    assert np.argwhere(latent_mask(crop.apply_mask(mask))[0]).tolist() == [[31, 31]]
+    pasted = crop.paste(Photo(np.minimum(noise(256, 256), 99)), mask, np.full((256, 256, 3), 200, np.uint8))
     assert np.argwhere(pasted[..., 0] == 200).tolist() == [[255, 255]]
 
 
 def test_the_latent_mask_is_diffusers_nearest_sample() -> None:
     mask = noise(64, 128, 1)[..., 0] > 127
-    latents = crop.latent_mask(mask)
+    latents = latent_mask(mask)
     assert latents.shape == (1, 8, 16)
     assert latents.dtype == np.float32
     np.testing.assert_array_equal(latents[0], mask[::8, ::8])
@@ -71,6 +70,6 @@ def test_the_latent_mask_is_diffusers_nearest_sample() -> None:
 
 def test_the_encoder_sees_grey_under_the_mask() -> None:
     pixels, mask = noise(64, 64), hole_in(64, 64, (10, 20, 10, 30))
-    blank = crop.blank(pixels, mask)
-    assert (blank[mask] == 128).all()
-    np.testing.assert_array_equal(blank[~mask], pixels[~mask])
+    masked = masked_image(pixels, mask)
+    assert (masked[mask] == 128).all()
+    np.testing.assert_array_equal(masked[~mask], pixels[~mask])

@@ -67,24 +67,24 @@ def test_a_multiple_is_not_padded() -> None:
     assert geometry.pad_to_multiple(pixels, 8) is pixels
 
 
-def test_paste_takes_the_core_whole_and_leaves_the_rest() -> None:
+def test_paste_takes_the_mask_whole_and_leaves_the_rest() -> None:
     canvas, fill = noise(40, 40), np.full((40, 40, 3), 200, np.uint8)
     before = canvas.copy()
-    core = np.zeros((40, 40), np.bool_)
-    core[15:25, 15:25] = True
-    hole = geometry.dilate(core, 9)
-    geometry.paste(canvas, fill, core, hole)
-    np.testing.assert_array_equal(canvas[core], fill[core])
-    np.testing.assert_array_equal(canvas[~hole], before[~hole])
+    mask = np.zeros((40, 40), np.bool_)
+    mask[15:25, 15:25] = True
+    dilated_mask = geometry.dilate(mask, 9)
+    geometry.paste(canvas, fill, mask, dilated_mask)
+    np.testing.assert_array_equal(canvas[mask], fill[mask])
+    np.testing.assert_array_equal(canvas[~dilated_mask], before[~dilated_mask])
 
 
-def test_paste_fades_with_the_distance_from_the_core() -> None:
+def test_paste_fades_with_the_distance_from_the_mask() -> None:
     canvas, fill = np.zeros((41, 41, 3), np.uint8), np.full((41, 41, 3), 250, np.uint8)
-    core = np.zeros((41, 41), np.bool_)
-    core[:, :10] = True
-    hole = np.zeros((41, 41), np.bool_)
-    hole[:, :20] = True  # a ring of distances 1 to 10
-    geometry.paste(canvas, fill, core, hole)
+    mask = np.zeros((41, 41), np.bool_)
+    mask[:, :10] = True
+    dilated_mask = np.zeros((41, 41), np.bool_)
+    dilated_mask[:, :20] = True  # a ring of distances 1 to 10
+    geometry.paste(canvas, fill, mask, dilated_mask)
     # weight 1 - d / 11 of 250, rounded
     assert canvas[20, 9:21, 0].tolist() == [250, 227, 205, 182, 159, 136, 114, 91, 68, 45, 23, 0]
 
@@ -92,6 +92,6 @@ def test_paste_fades_with_the_distance_from_the_core() -> None:
 def test_paste_without_a_ring() -> None:
     canvas, fill = noise(9, 9), np.full((9, 9, 3), 5, np.uint8)
     before = canvas.copy()
-    core = np.eye(9, dtype=np.bool_)
-    geometry.paste(canvas, fill, core, core)
-    np.testing.assert_array_equal(canvas, np.where(core[..., None], fill, before))
+    mask = np.eye(9, dtype=np.bool_)
+    geometry.paste(canvas, fill, mask, mask)
+    np.testing.assert_array_equal(canvas, np.where(mask[..., None], fill, before))

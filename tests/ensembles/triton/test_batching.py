@@ -1,4 +1,4 @@
-"""Calls that leave together, those that are not waited for, and those that need not wait."""
+"""Calls of denoising loops that share a batch, those that are not waited for, and those that need not wait."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
-from nexus_ensembles.triton.batching import PATIENCE_S, Departures
+from nexus_ensembles.triton.batching import PATIENCE_S, StepBatcher
 
 MAX_ROWS = 8
 
@@ -23,10 +24,13 @@ class Execution:
 
 
 class Network:
-    """Runs what arrives together as one execution, one at a time. A call is named by a letter; capitals are a kind."""
+    """Runs calls that arrive together as one execution, one at a time.
+
+    A call is named by a letter; the rows of capitals have another shape.
+    """
 
     def __init__(self) -> None:
-        self.departures = Departures(MAX_ROWS)
+        self.batcher = StepBatcher({"unet"}, MAX_ROWS)
         self.executions: list[Execution] = []
         self._busy = asyncio.Lock()
         self._queue: dict[asyncio.Task[None], Execution] = {}
@@ -37,7 +41,8 @@ class Network:
         return ["".join(sorted(execution.calls)) for execution in self.executions]
 
     async def call(self, name: str, rows: int = 1) -> None:
-        async with self.departures.together(name.isupper(), rows):
+        sample = np.zeros((rows, 9, 8, 16 if name.isupper() else 8), np.float32)
+        async with self.batcher.join("unet", {"sample": sample}):
             fits = [
                 task
                 for task, execution in self._queue.items()
@@ -115,7 +120,7 @@ def test_patience_with_who_does_not_return_ends(network: Network) -> None:
 def test_a_failed_call_is_back_as_well(network: Network) -> None:
     async def fail() -> None:
         with pytest.raises(ValueError, match="on purpose"):
-            async with network.departures.together(False, 1):
+            async with network.batcher.join("unet", {"sample": np.zeros((1, 9, 8, 8), np.float32)}):
                 raise ValueError("on purpose")
 
     run(fail(), network.loop("a", 2))
@@ -149,8 +154,8 @@ def test_a_kind_that_nobody_calls_is_forgotten(network: Network) -> None:
 
     async def main() -> None:
         await network.loop("a", 2)
-        assert len(network.departures._kinds) == 1
+        assert len(network.batcher._compatible) == 1
         await asyncio.sleep(5 * PATIENCE_S)
-        assert not network.departures._kinds
+        assert not network.batcher._compatible
 
     run(main())

@@ -39,14 +39,19 @@ def stream(adapter: Callable[[str], Any]) -> Any:
 class Fill:
     """A pipeline of `steps` calls of a network, whose result is its prompt backwards."""
 
-    left_out: Mapping[str, bool] = {"sdxl": False, "sd15": False}
+    breaker_open: Mapping[str, bool] = {"sdxl": False, "sd15": False}
 
     def __init__(self, stream: Any, raised: Exception | None) -> None:
         self._stream, self._raised = stream, raised
+        self.loaded: list[tuple[Path, Mapping[str, str]]] = []
         self.seen: list[dict[str, Any]] = []
         self.closed: list[int] = []
         self.gate = asyncio.Event()
         self.gate.set()
+
+    def load(self, folder: Path, parameters: Mapping[str, str]) -> Fill:
+        self.loaded.append((folder, parameters))
+        return self
 
     async def run(
         self, networks: Any, image: bytes, mask: bytes, prompt: str, steps: int = 3, **other: Any
@@ -71,11 +76,9 @@ Serve = Callable[..., list[list[InferenceResponse]]]
 class Model:
     """A model.py over the committed config, and its pipeline."""
 
-    def __init__(self, stream: Any, monkeypatch: pytest.MonkeyPatch, raised: Exception | None = None) -> None:
+    def __init__(self, stream: Any, raised: Exception | None = None) -> None:
         self.fill = Fill(stream, raised)
-        self.loaded: list[tuple[Path, Mapping[str, str]]] = []
-        monkeypatch.setattr(stream.GenerativeFill, "load", self._load)
-        self.model = type("TritonPythonModel", (stream.StreamingPipeline,), {})()
+        self.model = type("TritonPythonModel", (stream.StreamingPipeline,), {"pipeline": self.fill})()
         config = json_format.MessageToDict(
             text_format.Parse(CONFIG.read_text(), ModelConfig()), preserving_proto_field_name=True
         )
@@ -85,10 +88,6 @@ class Model:
             "model_version": "1",
         }
         self.model.initialize(arguments)
-
-    def _load(self, folder: Path, parameters: Mapping[str, str]) -> Fill:
-        self.loaded.append((folder, parameters))
-        return self.fill
 
     def __call__(self, *requests: Request) -> list[list[InferenceResponse]]:
         """Every response to each of `requests`, which arrive one an execution; the last alone is flagged."""
@@ -138,8 +137,8 @@ def answering(bls: BLS) -> None:
     bls.response = InferenceResponse([Tensor("noise", np.zeros((1, 4, 8, 8), np.float32))])
 
 
-def test_without_progress_there_is_one_response(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(stream, monkeypatch)
+def test_without_progress_there_is_one_response(stream: Any) -> None:
+    model = Model(stream)
     ((only,),) = model(request())
     assert values(only) == {
         **{"image": b"tac a", "seed": 7, "model": "sdxl"},
@@ -149,18 +148,16 @@ def test_without_progress_there_is_one_response(stream: Any, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("asked", [{"progress": True}, {"preview_every": 2}])
-def test_progress_is_a_response_a_step(
-    stream: Any, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
-) -> None:
-    (responses,) = Model(stream, monkeypatch)(request(**asked))
+def test_progress_is_a_response_a_step(stream: Any, asked: dict[str, Any]) -> None:
+    (responses,) = Model(stream)(request(**asked))
     steps = [values(response) for response in responses[:-1]]
     assert [(step["step"], step["total"]) for step in steps] == [(1, 3), (2, 3), (3, 3)]
     assert [step.get("preview") for step in steps] == [None, b"\xff\xd8jpeg", None]
     assert values(responses[-1])["image"] == b"tac a"
 
 
-def test_strings_become_text_and_files_stay_bytes(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(stream, monkeypatch)
+def test_strings_become_text_and_files_stay_bytes(stream: Any) -> None:
+    model = Model(stream)
     model(
         request(prompt="ein Bär".encode(), image=b"\xff\xd8", scheduler=b"ddim", seed=2**40, progress=False)
     )
@@ -169,8 +166,8 @@ def test_strings_become_text_and_files_stay_bytes(stream: Any, monkeypatch: pyte
     ]
 
 
-def test_the_pipeline_is_loaded_from_the_version_folder(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ((folder, parameters),) = Model(stream, monkeypatch).loaded
+def test_the_pipeline_is_loaded_from_the_version_folder(stream: Any) -> None:
+    ((folder, parameters),) = Model(stream).fill.loaded
     assert folder == Path("/models/fill/1")
     assert parameters["fallback_networks"].split()[0] == "sd15_text_encoder"
 
@@ -179,18 +176,16 @@ def url(data: bytes) -> bytes:
     return b"data:image/png;base64," + base64.b64encode(data)
 
 
-def test_a_data_url_is_answered_with_data_urls(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model(stream, monkeypatch)
+def test_a_data_url_is_answered_with_data_urls(stream: Any) -> None:
+    model = Model(stream)
     (responses,) = model(request(image=url(b"photo"), preview_every=2))
     assert model.fill.seen[0]["image"] == b"photo"
     assert values(responses[1])["preview"] == b"data:image/jpeg;base64," + base64.b64encode(b"\xff\xd8jpeg")
     assert values(responses[-1])["image"] == url(b"tac a")
 
 
-def test_bytes_are_answered_with_bytes_whatever_the_mask_is(
-    stream: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = Model(stream, monkeypatch)
+def test_bytes_are_answered_with_bytes_whatever_the_mask_is(stream: Any) -> None:
+    model = Model(stream)
     ((only,),) = model(request(mask=url(b"mask"), prompt=b"data:,x"))
     assert (model.fill.seen[0]["mask"], model.fill.seen[0]["prompt"]) == (b"mask", "data:,x")
     assert values(only)["image"] == b"x,:atad"
@@ -204,10 +199,8 @@ def test_bytes_are_answered_with_bytes_whatever_the_mask_is(
         ({"image": b"data:image/png;base64,!"}, "the image is a data URL whose base64 is damaged."),
     ],
 )
-def test_what_no_pipeline_can_take(
-    stream: Any, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], sentence: str
-) -> None:
-    model = Model(stream, monkeypatch)
+def test_what_no_pipeline_can_take(stream: Any, asked: dict[str, Any], sentence: str) -> None:
+    model = Model(stream)
     ((only,),) = model(request(**asked))
     assert error(only) == ("INVALID_ARG", sentence)
     assert model.fill.seen == []
@@ -231,12 +224,11 @@ def test_what_no_pipeline_can_take(
 def test_an_error_is_the_last_response_and_is_counted(
     stream: Any,
     utils: Any,
-    monkeypatch: pytest.MonkeyPatch,
     raised: Exception,
     expected: tuple[str, str],
     outcome: str,
 ) -> None:
-    (responses,) = Model(stream, monkeypatch, raised)(request(progress=True))
+    (responses,) = Model(stream, raised)(request(progress=True))
     assert values(responses[0])["step"] == 1
     assert error(responses[1]) == expected
     assert len(responses) == 2
@@ -249,7 +241,7 @@ def test_a_cancelled_request_calls_no_network_again(
     stream: Any, bls: BLS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two steps: the generator ends where it is, and the request gets its last response."""
-    model = Model(stream, monkeypatch)
+    model = Model(stream)
     gone = request(steps=50, progress=True)
     send = gone.sender.send
 
@@ -264,9 +256,9 @@ def test_a_cancelled_request_calls_no_network_again(
     assert model.fill.closed == [3]
 
 
-def test_fills_run_at_the_same_time_up_to_the_limit(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fills_run_at_the_same_time_up_to_the_limit(stream: Any) -> None:
     """One more is refused at once, while the others are under way, and makes room for nobody."""
-    model = Model(stream, monkeypatch)
+    model = Model(stream)
     model.fill.gate.clear()
     running = [request() for _ in range(LIMIT)]
     for each in running:
@@ -290,12 +282,10 @@ def test_fills_run_at_the_same_time_up_to_the_limit(stream: Any, monkeypatch: py
     assert in_flight["generative_fill",] == 0
 
 
-def test_a_network_out_of_memory_is_counted(
-    stream: Any, bls: BLS, utils: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_out_of_memory_is_counted(stream: Any, bls: BLS, utils: Any) -> None:
     bls.response = InferenceResponse(error=TritonError("CUDA failure 2: out of memory ; file=/cuda_call.cc"))
-    model = Model(stream, monkeypatch)
-    model.fill.left_out = {"sdxl": True, "sd15": False}
+    model = Model(stream)
+    model.fill.breaker_open = {"sdxl": True, "sd15": False}
     ((only,),) = model(request())
     assert error(only) == ("UNAVAILABLE", "out of memory: sdxl_unet has no room for the request.")
     counted = MetricFamily.made["nexus_network_out_of_memory_total"].metrics
@@ -304,20 +294,20 @@ def test_a_network_out_of_memory_is_counted(
     assert len(utils.log) == 1
 
 
-def test_the_flag_is_sent_with_the_last_response(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flag_is_sent_with_the_last_response(stream: Any) -> None:
     """An empty response that only says "this was all" would be a second answer to HTTP's generate."""
     sent = request()
-    Model(stream, monkeypatch)(sent)
+    Model(stream)(sent)
     assert [flags for _, flags in sent.sender.sent] == [FINAL]
 
 
 def test_a_probe_waits_for_the_calls_under_way_and_is_no_fill(
     stream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Model(stream, monkeypatch)
+    model = Model(stream)
     loop, probe = model.model._loop, request(image=b"")
     call = asyncio.run_coroutine_threadsafe(_future(), loop).result(WAIT_S)
-    model.model._calls.add(call)
+    model.model._calls._under_way.add(call)
     monkeypatch.setattr(model.fill, "_raised", BadInput("the image is empty."))
     model.model.execute([probe])
     assert not probe.sender.ended.wait(0.1)

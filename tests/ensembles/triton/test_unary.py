@@ -24,6 +24,7 @@ CONFIG = {
         {"name": "image", "data_type": "TYPE_STRING", "dims": ["1"]},
         {"name": "points", "data_type": "TYPE_FP32", "dims": ["-1", "2"], "optional": True},
         {"name": "dilate", "data_type": "TYPE_INT32", "dims": ["1"], "optional": True},
+        {"name": "model", "data_type": "TYPE_STRING", "dims": ["1"], "optional": True},
     ],
     "output": [
         {"name": "image", "data_type": "TYPE_STRING", "dims": ["1"]},
@@ -64,9 +65,18 @@ def test_tensors_become_plain_values_and_arrays_and_back(unary: Any) -> None:
 
     points = np.array([[[1, 2], [3, 4]]], np.float32)
     (response,) = serve(
-        unary, pipeline, Request({"image": IMAGE, "points": points, "dilate": np.array([[7]])})
+        unary,
+        pipeline,
+        Request(
+            {
+                "image": IMAGE,
+                "points": points,
+                "dilate": np.array([[7]]),
+                "model": np.array([["Bär".encode()]], np.object_),
+            }
+        ),
     )
-    assert (seen["image"], seen["dilate"]) == (b"bytes", 7)
+    assert (seen["image"], seen["dilate"], seen["model"]) == (b"bytes", 7, "Bär")
     np.testing.assert_array_equal(seen["points"], points[0])
     outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
     assert outputs["image"].tolist() == [[b"bytesbytes"]]
@@ -80,6 +90,10 @@ def test_tensors_become_plain_values_and_arrays_and_back(unary: Any) -> None:
         ({}, "image is missing."),
         ({"points": np.zeros((1, 1, 2), np.float32)}, "image is missing."),
         ({"image": np.repeat(IMAGE, 2, 0)}, "image holds 2 items; send one image a request."),
+        (
+            {"image": IMAGE, "model": np.array([[b"\xff"]], np.object_)},
+            "model is not text in UTF-8.",
+        ),
     ],
 )
 def test_requests_that_no_pipeline_can_take(unary: Any, tensors: dict[str, Any], sentence: str) -> None:

@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_inpaint
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_inpaint
 from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
-from nexus_ensembles.diffusion.crop import GREY, Frame
+from nexus_ensembles.diffusion.crop import GREY, InpaintCrop
 from nexus_ensembles.diffusion.tiers import Breaker, Tier
 from nexus_ensembles.generative_fill import GenerativeFill
 from nexus_ensembles.local import LocalNetworks
@@ -162,9 +162,9 @@ def crop(photo: Callable[[str], Image.Image]) -> Crop:
         oval = ((rows / height - 0.5) / 0.27) ** 2 + ((columns / width - 0.45) / 0.3) ** 2 < 1
         picture = photo("coffee").crop((150, 40, 150 + width, 40 + height))
         # Its tips, thinner than a latent, are widened for our networks; diffusers is given the same mask.
-        frame = Frame.around(oval, SIDE)
-        assert frame.size == (width, height)
-        return picture, Image.fromarray(frame.mask(oval))
+        working = InpaintCrop.around(oval, SIDE)
+        assert working.size == (width, height)
+        return picture, Image.fromarray(working.apply_mask(oval))
 
     return cut
 

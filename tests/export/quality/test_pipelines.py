@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_ensembles.diffusion.noise_schedule import TRAINING_SIGMAS
-from nexus_ensembles.frames import Letterbox, Stretch
+from nexus_ensembles.sam import ResizeLongestSide, ResizeToSquare
 from nexus_ensembles.segment import ROUGH_LOGIT
 from nexus_export.errors import QualityError
 from nexus_export.exported import Array, InferenceFn
@@ -93,11 +93,13 @@ def test_photos_are_split_by_name() -> None:
     assert max(max(photo.pixels.shape) for photo in _photos(PHOTOS)["calibration"]) == 1280
 
 
-@pytest.mark.parametrize(("name", "frame"), [("sam", Letterbox), ("sam2", Stretch)])
-def test_photos_are_framed_as_for_a_client(name: str, frame: type[Letterbox] | type[Stretch]) -> None:
+@pytest.mark.parametrize(("name", "resize"), [("sam", ResizeLongestSide), ("sam2", ResizeToSquare)])
+def test_photos_are_resized_as_for_a_client(
+    name: str, resize: type[ResizeLongestSide] | type[ResizeToSquare]
+) -> None:
     photos = _photos(PHOTOS)["test"]
     for photo, sample in zip(photos, _samples(NETWORKS[f"{name}_encoder"], "test"), strict=True):
-        expected = frame(*photo.pixels.shape[1::-1]).frame(photo.pixels)
+        expected = resize(*photo.pixels.shape[1::-1]).apply_image(photo.pixels)
         assert np.array_equal(sample.inputs["image"][0], expected)
         assert np.array_equal(sample.shown, expected)
 
@@ -116,8 +118,8 @@ def test_the_served_mask_is_the_pipelines() -> None:
     vague = np.where(np.arange(256) < 128, sure, 0.0)
 
     def served(name: str, masks: Array) -> list[int]:
-        chosen = [sample.choose for sample in _samples(NETWORKS[name], "test")[:4]]
-        return [choose(masks, scores) for choose in chosen if choose is not None]
+        select = [sample.select_mask for sample in _samples(NETWORKS[name], "test")[:4]]
+        return [one(masks, scores) for one in select if one is not None]
 
     assert served("sam_decoder", sure) == [2, 0, 0, 0]
     assert served("sam_decoder", vague) == [2, 0, 0, 0]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
-from nexus_ensembles.errors import says_out_of_memory
+from nexus_ensembles.errors import is_out_of_memory
 
 from tests.support.pb_utils import BLS, InferenceResponse, Request, module
 from tests.unit.server.onnx_bytes import sum_model
@@ -168,8 +168,8 @@ def test_memory_that_is_out_is_told_from_a_bad_input(
     assert (error.code(), error.message()) == ("UNAVAILABLE", "sum is out of memory.")
     assert str(raised) in utils.log[0]
     # the pipeline must know the backend's sentence, and the C++ backend's, which is the raw one
-    assert says_out_of_memory(error.message())
-    assert isinstance(raised, MemoryError) or says_out_of_memory(str(raised))
+    assert is_out_of_memory(error.message())
+    assert isinstance(raised, MemoryError) or is_out_of_memory(str(raised))
 
 
 def test_rows_that_fit_alone_are_served_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
