@@ -18,6 +18,7 @@ from nexus_export.artifacts import (
 )
 from nexus_export.cli.options import REPOSITORY, Out
 from nexus_export.default_profile import RECIPES, State, state
+from nexus_export.downloads.packages import PINNED_FILES
 from nexus_export.families.registry import CHECKPOINTS
 from nexus_export.networks import Metric, Network, artifact, choose
 
@@ -37,8 +38,14 @@ def list_command(
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints", help="Show the published checkpoints instead.")
     ] = False,
+    pins: Annotated[
+        bool, typer.Option("--pins", help="Print the tables of MODELS.md: published checkpoints and checksums.")
+    ] = False,
 ) -> None:
     """Show every network: where its weights come from, their licence, what is built and how good it is."""
+    if pins:
+        print(_pins())
+        return
     # No markup: names of files may have brackets.
     Console(markup=False).print(_checkpoints() if checkpoints else _networks(out))
 
@@ -83,3 +90,17 @@ def _checkpoints() -> Table:
         megabytes = f"{checkpoint.bytes / 1e6:.0f}"
         table.add_row(checkpoint.name, checkpoint.group, checkpoint.licence, megabytes, checkpoint.note)
     return table
+
+
+def _pins() -> str:
+    """Markdown: the published checkpoints, and the SHA-256 of every pinned file or, of a folder, its largest."""
+    lines = ["| name | builds | what it is | MB | licence |", "|---|---|---|---|---|"]
+    for c in CHECKPOINTS.values():
+        lines.append(f"| `{c.name}` | {c.group} | {c.note} | {c.bytes / 1e6:,.0f} | {c.licence} |")
+    lines += ["", "| file | sha256 |", "|---|---|"]
+    lines += [f"| {file.release}: {Path(file.member).name} | {file.sha256} |" for file in PINNED_FILES]
+    for c in CHECKPOINTS.values():
+        largest = max(c.files, key=lambda file: file.bytes or 0)
+        label = c.name if len(c.files) == 1 else f"{c.name}: {Path(largest.path).parent}, of {len(c.files)} files"
+        lines.append(f"| {label} | {largest.sha256} |")
+    return "\n".join(lines)

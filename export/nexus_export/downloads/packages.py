@@ -77,7 +77,7 @@ CLIP_VOCABULARY = PinnedFile(
     licence="MIT",
 )
 
-FILES = (MOBILE_SAM_ENCODER, MOBILE_SAM_DECODER, U2NETP, CLIP_VOCABULARY)
+PINNED_FILES = (MOBILE_SAM_ENCODER, MOBILE_SAM_DECODER, U2NETP, CLIP_VOCABULARY)
 
 
 def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:
@@ -98,7 +98,7 @@ def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:
         tempfile.TemporaryDirectory(dir=_made(cache), prefix="download-") as folder,
     ):
         archive = _download(file, Path(folder))
-        for sibling in dict.fromkeys((file, *FILES)):
+        for sibling in dict.fromkeys((file, *PINNED_FILES)):
             if sibling.release == file.release:
                 _unpack(archive, sibling, Path(folder) / "member", sibling.path(cache))
     return path

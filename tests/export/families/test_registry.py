@@ -46,19 +46,6 @@ def test_u2netp_is_the_compact_profile_s_file() -> None:
     assert CHECKPOINTS["u2netp"].files[0].sha256 == U2NETP.sha256
 
 
-def test_the_page_of_models_lists_every_one() -> None:
-    page = (Path(__file__).parents[3] / "MODELS.md").read_text()
-    for checkpoint in CHECKPOINTS.values():
-        largest = max(checkpoint.files, key=lambda file: file.bytes or 0)
-        [row] = (
-            line
-            for line in page.splitlines()
-            if line.startswith(f"| `{checkpoint.name}` | {checkpoint.group} |")
-        )
-        assert f"`{largest.sha256}`" in row
-        assert row.endswith(f"| {checkpoint.licence} |")
-
-
 def test_the_fp16_variant_lies_under_the_plain_name() -> None:
     files = {file.path: file.url for file in CHECKPOINTS["sdxl-inpainting-fp16-vae"].files}
     assert files["unet/diffusion_pytorch_model.safetensors"].endswith(
