@@ -1,5 +1,6 @@
 """Contact sheets of a measurement: the input, FP32's output, the artifact's output, and their difference."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,9 +75,9 @@ def _difference(one: Array, other: Array) -> Pixels:
 
 def _input(sample: Sample) -> Pixels:
     """The photo, with its clicks or its hole, or the prompt."""
-    if isinstance(sample.shown, str):
-        return _text(sample.shown)
-    inputs, image = sample.inputs, sample.shown
+    if isinstance(sample.subject, str):
+        return _text(sample.subject)
+    inputs, image = sample.inputs, sample.subject
     if "mask" in inputs:
         image = np.where(inputs["mask"][0] > 0, np.array(_HOLE, np.uint8), image)
     picture = Image.fromarray(np.ascontiguousarray(image))
@@ -92,12 +93,8 @@ def _input(sample: Sample) -> Pixels:
 
 def _text(text: str) -> Pixels:
     picture = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
-    words, lines = text.split(), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) > 26:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    ImageDraw.Draw(picture).text((8, 8), "\n".join(lines), fill="black", font=ImageFont.load_default(18))
+    lines = textwrap.fill(text, 26)
+    ImageDraw.Draw(picture).text((8, 8), lines, fill="black", font=ImageFont.load_default(18))
     return np.asarray(picture)
 
 

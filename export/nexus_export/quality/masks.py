@@ -10,7 +10,7 @@ Bool = NDArray[np.bool_]
 Draw = Callable[[ImageDraw.ImageDraw], None]
 
 # Share of the picture: smaller holes measure nothing, larger ones leave little to fill them from.
-LEAST_SHARE, LARGEST_SHARE = 0.03, 0.3
+MIN_SHARE, MAX_SHARE = 0.03, 0.3
 
 
 def free_form(height: int, width: int, rng: np.random.Generator) -> Bool:
@@ -60,7 +60,7 @@ def _drawn(height: int, width: int, draw: Draw) -> Bool:
         image = Image.new("L", (width, height))
         draw(ImageDraw.Draw(image))
         mask = np.asarray(image) > 0
-        if LEAST_SHARE <= mask.mean() <= LARGEST_SHARE:
+        if MIN_SHARE <= mask.mean() <= MAX_SHARE:
             return mask
 
 

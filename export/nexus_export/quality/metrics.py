@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from nexus_export.exported import Array
 
 # The PSNR of equal outputs: that of a difference of 1 in a hundred million.
-PSNR_MOST_DB = 160.0
+MAX_PSNR_DB = 160.0
 # SSIM's window and constants: Wang et al. 2004 (doi:10.1109/TIP.2003.819861), a Gaussian of 11 pixels.
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
@@ -32,8 +32,8 @@ def psnr_db(reference: Array, found: Array, where: NDArray[np.bool_] | None = No
     mean = float(error.mean() if where is None else error[np.broadcast_to(where, error.shape)].mean())
     peak = peak_of(reference)
     if mean == 0 or peak == 0:
-        return PSNR_MOST_DB if mean == 0 else 0.0
-    return min(PSNR_MOST_DB, float(10 * np.log10(peak**2 / mean)))
+        return MAX_PSNR_DB if mean == 0 else 0.0
+    return min(MAX_PSNR_DB, float(10 * np.log10(peak**2 / mean)))
 
 
 def mask_iou(reference: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:

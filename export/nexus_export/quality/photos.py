@@ -15,7 +15,7 @@ Split = Literal["calibration", "test"]
 Pixels = NDArray[np.uint8]
 
 # In each split. More photos would cost time and change no figure by much.
-PHOTOS_MOST = 8
+MAX_PHOTOS = 8
 # Larger photos are shrunk: no network takes more pixels a side without a crop.
 LONGEST_SIDE = 1280
 
@@ -41,7 +41,7 @@ class Photo:
 
 
 def read_photos(folder: Path) -> dict[Split, list[Photo]]:
-    """The photos of a folder, by name in turn for calibration and for test; at most `PHOTOS_MOST` for each.
+    """The photos of a folder, by name in turn for calibration and for test; at most `MAX_PHOTOS` for each.
 
     Raises QualityError if the folder holds fewer than two photos, or one cannot be read.
     """
@@ -52,7 +52,7 @@ def read_photos(folder: Path) -> dict[Split, list[Photo]]:
             "name a folder with two or more, JPEG, PNG or WebP, with --photos."
         )
     return {
-        split: [_read(path) for path in found[first::2][:PHOTOS_MOST]]
+        split: [_read(path) for path in found[first::2][:MAX_PHOTOS]]
         for first, split in enumerate(get_args(Split))
     }
 

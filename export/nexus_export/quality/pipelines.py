@@ -6,12 +6,11 @@ same photos give the same inputs, and calibration and test share no photo. No ot
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nexus_ensembles import cleanup, remove_background, segment
@@ -51,12 +50,12 @@ _PROMPTS = (
 class Sample:
     """One call of a network as its pipeline makes it: `inputs` by name, with a batch axis of 1.
 
-    `shown` is what the call is about: a photo, UINT8 [H, W, 3], or a prompt. `select_mask` gives which of SAM's masks the
-    pipeline serves, from the logits FP32 [4, 256, 256] and the scores FP32 [4].
+    `subject` is the photo, UINT8 [H, W, 3], or the prompt that the pipeline was given. `select_mask` returns the index
+    of the mask that segment serves, given a SAM decoder's logits FP32 [4, 256, 256] and scores FP32 [4].
     """
 
     inputs: Mapping[str, Array]
-    shown: Pixels | str = ""
+    subject: Pixels | str = ""
     select_mask: Callable[[Array, Array], int] | None = None
 
 
@@ -107,19 +106,25 @@ class _Recorder:
 def _record(
     network: Network,
     load: LoadReference,
-    run: Callable[[_Recorder], Coroutine[Any, Any, object]],
+    pipeline: Callable[[_Recorder], Awaitable[object]],
     skip: int = 0,
 ) -> Sample:
-    """The call of `network` by the pipeline that `run` starts, after `skip` others; it shows the latest picture."""
+    """The call of `network` in `pipeline`, after `skip` others; its subject is the latest picture of all calls."""
     recorder = _Recorder(network.name, load, skip)
-    with suppress(_Recorded):
-        asyncio.run(run(recorder))
-    shown = [inputs["image"][0] for inputs in recorder.calls.values() if "image" in inputs]
-    return Sample(recorder.calls[network.name], shown[-1] if shown else "")
+
+    async def run() -> None:
+        with suppress(
+            _Recorded
+        ):  # here: outside, a cycle through the task would keep the references in memory
+            await pipeline(recorder)
+
+    asyncio.run(run())
+    pictures = [inputs["image"][0] for inputs in recorder.calls.values() if "image" in inputs]
+    return Sample(recorder.calls[network.name], pictures[-1] if pictures else "")
 
 
 def _seed(split: Split, index: int) -> int:
-    """Another number for every sample, and no calibration sample's for any test sample."""
+    """Different for every sample of both splits."""
     return 2 * index + (split == "test")
 
 
@@ -129,14 +134,13 @@ def _segment(
     name, _, part = network.name.rpartition("_")
     model = MODELS.get(name)
     for index, photo in enumerate(photos):
-        prompts = _prompts(photo, _seed(split, index))
-        for prompt, rough in prompts if part == "decoder" else prompts[:1]:
+        for prompt, rough in _prompts(photo, _seed(split, index)):
             run = partial(segment.predict, model=model, rgb=photo.pixels, prompt=prompt, rough_mask=rough)
             sample = _record(network, load, run)
-            if part == "decoder":
-                select_mask = partial(model.select_mask, is_ambiguous=prompt.is_ambiguous)
-                sample = replace(sample, select_mask=select_mask)
-            yield sample
+            if part == "encoder":  # all prompts on a photo share its embedding
+                yield sample
+                break
+            yield replace(sample, select_mask=partial(model.select_mask, is_ambiguous=prompt.is_ambiguous))
 
 
 def _prompts(photo: Photo, seed: int) -> list[tuple[segment.Prompt, masks.Bool | None]]:
@@ -183,7 +187,7 @@ def _generative_fill(
     tier, _, part = network.name.partition("_")
     sizes = NETWORKS[f"{tier}_unet"].axes["latent_height"]
     assert isinstance(sizes, Range)
-    # Small and not square: `side` is that of a model which paints a picture of this size as it is.
+    # Small and not square; a model of this `side` paints a picture of this size as it is.
     height, width, side = (sizes.usual * 8 * share // 16 for share in (6, 8, 7))
     model = Tier(tier, side, np.zeros((5, 3), np.float32), random_weights=False)
     fill = GenerativeFill(_tokenizer(cache), ContentFilter([]), [model], Breaker())
@@ -211,7 +215,7 @@ def _generative_fill(
         # A fill encodes the picture with its hole first, then without.
         skip = 1 - index % 2 if part == "vae_encoder" else 0
         sample = _record(network, load, partial(_exhaust, events), skip)
-        yield replace(sample, shown=prompt) if part == "text_encoder" else sample
+        yield replace(sample, subject=prompt) if part == "text_encoder" else sample
 
 
 def _load_for_autoencoder(load: LoadReference, name: str) -> InferenceFn:

@@ -18,7 +18,7 @@ def test_psnr_relates_to_the_range() -> None:
     assert metrics.psnr_db(levels, levels + np.uint8(1)) == pytest.approx(48.1308, abs=1e-4)
     floats = np.linspace(-1, 3, 100, dtype=np.float32)
     assert metrics.psnr_db(floats, floats + np.float32(0.04)) == pytest.approx(40, abs=1e-3)
-    assert metrics.psnr_db(floats, floats) == metrics.PSNR_MOST_DB
+    assert metrics.psnr_db(floats, floats) == metrics.MAX_PSNR_DB
 
 
 def test_psnr_of_a_hole_sees_nothing_else() -> None:
@@ -27,7 +27,7 @@ def test_psnr_of_a_hole_sees_nothing_else() -> None:
     other[:, 0, 0] = 255
     hole = np.zeros((1, 4, 4), np.bool_)
     hole[0, 2:] = True
-    assert metrics.psnr_db(one, other, hole) == metrics.PSNR_MOST_DB
+    assert metrics.psnr_db(one, other, hole) == metrics.MAX_PSNR_DB
     assert metrics.psnr_db(one, other, ~hole) == pytest.approx(10 * np.log10(8), abs=1e-6)
 
 

@@ -101,7 +101,7 @@ def test_photos_are_resized_as_for_a_client(
     for photo, sample in zip(photos, _samples(NETWORKS[f"{name}_encoder"], "test"), strict=True):
         expected = resize(*photo.pixels.shape[1::-1]).apply_image(photo.pixels)
         assert np.array_equal(sample.inputs["image"][0], expected)
-        assert np.array_equal(sample.shown, expected)
+        assert np.array_equal(sample.subject, expected)
 
 
 @pytest.mark.parametrize("name", ["sam_decoder", "sam2_decoder"])
@@ -134,7 +134,7 @@ def test_sizes_of_holes_and_crops_vary() -> None:
     assert all(side % 8 == 0 for size in sizes for side in size)
     for row in lama:
         assert set(np.unique(row["mask"])) == {0, 255}
-        assert masks.LEAST_SHARE <= (row["mask"] > 0).mean() <= masks.LARGEST_SHARE
+        assert masks.MIN_SHARE <= (row["mask"] > 0).mean() <= masks.MAX_SHARE
 
 
 def test_clicks_lie_on_the_photo() -> None:
