@@ -8,7 +8,7 @@ same photos give the same inputs, and calibration and test share no photo. No ot
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -68,13 +68,16 @@ def samples(
     """
     match network.gate.metric:  # each is a figure of what one pipeline serves
         case "mask_iou":
-            return _segment(network, split, photos, load)
+            runs = _segment(network, split, photos)
         case "alpha_mean_abs":
-            return _remove_background(network, photos, load)
+            runs = _remove_background(network, photos)
         case "hole_psnr_db":
-            return _cleanup(network, split, photos, load)
+            runs = _cleanup(split, photos)
         case "psnr_db":
-            return _generative_fill(network, split, photos, load, cache)
+            runs = _generative_fill(network, split, photos, cache)
+    if "_vae_" in network.name:
+        load = partial(_load_for_autoencoder, load)
+    return (_record(network.name, load, run) for run in runs)
 
 
 class _Recorded(Exception):
@@ -87,7 +90,7 @@ class _Recorder:
 
     network: str
     load: LoadReference
-    skip: int = 0
+    skip: int
     calls: dict[str, dict[str, Array]] = field(default_factory=dict)
 
     async def run(self, network: str, **inputs: Array) -> dict[str, Array]:
@@ -103,24 +106,28 @@ class _Recorder:
         return self.load(network)(inputs)
 
 
-def _record(
-    network: Network,
-    load: LoadReference,
-    pipeline: Callable[[_Recorder], Awaitable[object]],
-    skip: int = 0,
-) -> Sample:
-    """The call of `network` in `pipeline`, after `skip` others; its subject is the latest picture of all calls."""
-    recorder = _Recorder(network.name, load, skip)
+@dataclass(frozen=True)
+class _Run:
+    """A run of a pipeline; the call to record comes after `skip` others of the same network."""
 
-    async def run() -> None:
+    pipeline: Callable[[_Recorder], Awaitable[object]]
+    skip: int = 0
+    prompt: str = ""
+    select_mask: Callable[[Array, Array], int] | None = None
+
+
+def _record(network: str, load: LoadReference, run: _Run) -> Sample:
+    recorder = _Recorder(network, load, run.skip)
+
+    async def call() -> None:
         with suppress(
             _Recorded
         ):  # here: outside, a cycle through the task would keep the references in memory
-            await pipeline(recorder)
+            await run.pipeline(recorder)
 
-    asyncio.run(run())
+    asyncio.run(call())
     pictures = [inputs["image"][0] for inputs in recorder.calls.values() if "image" in inputs]
-    return Sample(recorder.calls[network.name], pictures[-1] if pictures else "")
+    return Sample(recorder.calls[network], pictures[-1] if pictures else run.prompt, run.select_mask)
 
 
 def _seed(split: Split, index: int) -> int:
@@ -128,19 +135,16 @@ def _seed(split: Split, index: int) -> int:
     return 2 * index + (split == "test")
 
 
-def _segment(
-    network: Network, split: Split, photos: Sequence[Photo], load: LoadReference
-) -> Iterator[Sample]:
+def _segment(network: Network, split: Split, photos: Sequence[Photo]) -> Iterator[_Run]:
     name, _, part = network.name.rpartition("_")
     model = MODELS.get(name)
     for index, photo in enumerate(photos):
         for prompt, rough in _prompts(photo, _seed(split, index)):
-            run = partial(segment.predict, model=model, rgb=photo.pixels, prompt=prompt, rough_mask=rough)
-            sample = _record(network, load, run)
+            predict = partial(segment.predict, model=model, rgb=photo.pixels, prompt=prompt, rough_mask=rough)
             if part == "encoder":  # all prompts on a photo share its embedding
-                yield sample
+                yield _Run(predict)
                 break
-            yield replace(sample, select_mask=partial(model.select_mask, is_ambiguous=prompt.is_ambiguous))
+            yield _Run(predict, select_mask=partial(model.select_mask, is_ambiguous=prompt.is_ambiguous))
 
 
 def _prompts(photo: Photo, seed: int) -> list[tuple[segment.Prompt, masks.Bool | None]]:
@@ -162,28 +166,21 @@ def _prompts(photo: Photo, seed: int) -> list[tuple[segment.Prompt, masks.Bool |
     ]
 
 
-def _remove_background(network: Network, photos: Sequence[Photo], load: LoadReference) -> Iterator[Sample]:
+def _remove_background(network: Network, photos: Sequence[Photo]) -> Iterator[_Run]:
     for photo in photos:
-        run = partial(remove_background.run, image=png.encode(photo.pixels), model=network.name)
-        yield _record(network, load, run)
+        yield _Run(partial(remove_background.run, image=png.encode(photo.pixels), model=network.name))
 
 
-def _cleanup(
-    network: Network, split: Split, photos: Sequence[Photo], load: LoadReference
-) -> Iterator[Sample]:
+def _cleanup(split: Split, photos: Sequence[Photo]) -> Iterator[_Run]:
     for index, photo in enumerate(photos):
         height, width = _LAMA_SIZES[index % len(_LAMA_SIZES)]
         rng = np.random.default_rng(_seed(split, index))
         hole = (masks.outline, masks.free_form)[index % 2](height, width, rng)
-        run = partial(
-            cleanup.fill, photo=decode.Photo(photo.cropped(height, width, rng)), mask=hole, dilate=0
-        )
-        yield _record(network, load, run)
+        picture = decode.Photo(photo.cropped(height, width, rng))
+        yield _Run(partial(cleanup.fill, photo=picture, mask=hole, dilate=0))
 
 
-def _generative_fill(
-    network: Network, split: Split, photos: Sequence[Photo], load: LoadReference, cache: Path
-) -> Iterator[Sample]:
+def _generative_fill(network: Network, split: Split, photos: Sequence[Photo], cache: Path) -> Iterator[_Run]:
     tier, _, part = network.name.partition("_")
     sizes = NETWORKS[f"{tier}_unet"].axes["latent_height"]
     assert isinstance(sizes, Range)
@@ -195,8 +192,6 @@ def _generative_fill(
     count = {"text_encoder": len(prompts), "unet": _UNET_CALLS[split]}.get(part, len(photos))
     # All others take one step, at timestep 1.
     steps = np.linspace(_STEPS, 2, count).round() if part == "unet" else np.ones(count)
-    if part.startswith("vae"):
-        load = partial(_load_for_autoencoder, load)
     for index in range(count):
         photo = index % len(photos)
         rng = np.random.default_rng(_seed(split, photo))
@@ -214,8 +209,7 @@ def _generative_fill(
         )
         # A fill encodes the picture with its hole first, then without.
         skip = 1 - index % 2 if part == "vae_encoder" else 0
-        sample = _record(network, load, partial(_exhaust, events), skip)
-        yield replace(sample, subject=prompt) if part == "text_encoder" else sample
+        yield _Run(partial(_exhaust, events), skip, prompt)
 
 
 def _load_for_autoencoder(load: LoadReference, name: str) -> InferenceFn:
