@@ -1,4 +1,4 @@
-"""What the pipelines do: geometry, masks, limits, and the order in which networks are called.
+"""The pipelines: geometry, masks, limits, and the order in which networks are called.
 
 One module an operation:
 

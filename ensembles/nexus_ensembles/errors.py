@@ -1,4 +1,4 @@
-"""The errors that a pipeline may raise, each with what a caller and the metrics get to see of it.
+"""The errors that a pipeline may raise, each with its code for the caller and its outcome for the metrics.
 
 `code` is the member of Triton's TritonError, `outcome` the label of the metric nexus_fills_total.
 """

@@ -10,7 +10,7 @@ from nexus_ensembles.errors import BadInput
 
 @dataclass(frozen=True)
 class Model:
-    """A choice. `build` is what follows `nexus-export build` to make its networks."""
+    """A choice. `build` are the arguments of `nexus-export build` that make its networks."""
 
     name: str
     build: str

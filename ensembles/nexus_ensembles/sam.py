@@ -1,7 +1,6 @@
 """Segment Anything and its second generation, and all that differs between them.
 
-How a photo is resized into the square that the encoder takes, how a mask comes back out of it, and which of the
-decoder's masks is served.
+Resizes a photo into the square that the encoder takes, brings a mask back out of it, and selects the mask to serve.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from nexus_ensembles.networks import Bool, Float32, UInt8
 # The square that the encoders take, and that of the decoders' low-resolution logits.
 SIDE = 1024
 LOGITS_SIDE = 256
-# SAM pads with zeros after normalisation; the padding is bytes here, and this grey is what normalises to nearly zero.
+# SAM pads with zeros after normalisation; the padding is bytes here, and this grey normalises to nearly zero.
 PIXEL_MEAN = (124, 116, 104)
 # The published SAM 2's dynamic_multimask_via_stability: a mask whose area hardly depends on where it is cut is stable.
 STABILITY_DELTA = 0.05

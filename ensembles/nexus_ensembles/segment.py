@@ -33,7 +33,7 @@ FILLER = -2.0  # takes no part in any attention
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the caller points at, checked, in pixels of the photo.
+    """The caller's clicks and box, checked, in pixels of the photo.
 
     `points` is FP32 [N, 2], `labels` FP32 [N] of 0 and 1, `box` FP32 [4] (x0, y0, x1, y1) or None.
     """
@@ -46,7 +46,7 @@ class Prompt:
     def parse(
         cls, points: Array | None, labels: Array | None, box: Array | None, size: tuple[int, int]
     ) -> Prompt:
-        """Check raw inputs against the photo's (width, height); raises BadInput with what is wrong."""
+        """Check raw inputs against the photo's (width, height); raises BadInput with the fault."""
         points = np.zeros((0, 2), np.float32) if points is None else np.asarray(points, np.float32)
         if points.ndim != 2 or points.shape[1] != 2:
             raise BadInput("points must have the shape [N, 2]: one x and one y for each click.")

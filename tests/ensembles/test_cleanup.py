@@ -1,4 +1,4 @@
-"""What cleanup asks of lama, at which sizes, and what it gives back."""
+"""The calls of lama, their sizes, and the picture that cleanup returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from tests.ensembles.support.fakes import FILL, FakeNetworks, decode, encode, noise, run
 
 
-def hole_in(height: int, width: int, *boxes: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
+def mask_of(height: int, width: int, *boxes: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
     """True inside each (top, bottom, left, right)."""
     mask = np.zeros((height, width), np.bool_)
     for top, bottom, left, right in boxes:
@@ -34,7 +34,7 @@ def filled(
 
 
 def test_lama_gets_the_photo_and_the_dilated_mask() -> None:
-    networks, pixels, mask = FakeNetworks(), noise(512, 640), hole_in(512, 640, (200, 220, 300, 330))
+    networks, pixels, mask = FakeNetworks(), noise(512, 640), mask_of(512, 640, (200, 220, 300, 330))
     filled(networks, pixels, mask)
     ((name, inputs),) = networks.calls
     assert name == "lama"
@@ -49,7 +49,7 @@ def test_lama_gets_the_photo_and_the_dilated_mask() -> None:
 
 @pytest.mark.parametrize("dilate", [0, 1, 3, 8, 31])
 def test_pixels_outside_the_dilated_mask_stay_and_those_inside_are_filled(dilate: int) -> None:
-    pixels, mask = noise(90, 131), hole_in(90, 131, (40, 50, 60, 80))
+    pixels, mask = noise(90, 131), mask_of(90, 131, (40, 50, 60, 80))
     result = filled(FakeNetworks(), pixels, mask, dilate=dilate)
     outside = ~geometry.dilate(mask, dilate)
     np.testing.assert_array_equal(result[outside], pixels[outside])
@@ -71,7 +71,7 @@ def test_pixels_outside_the_dilated_mask_stay_and_those_inside_are_filled(dilate
 def test_sides_are_padded_to_multiples_of_eight_from_sixteen(
     size: tuple[int, int], working: tuple[int, int]
 ) -> None:
-    networks, pixels, mask = FakeNetworks(), noise(*size), hole_in(*size, (0, 1, 0, 1))
+    networks, pixels, mask = FakeNetworks(), noise(*size), mask_of(*size, (0, 1, 0, 1))
     result = filled(networks, pixels, mask, dilate=0)
     (inputs,) = networks.of("lama")
     assert inputs["image"].shape == (*working, 3)
@@ -87,7 +87,7 @@ def test_sides_are_padded_to_multiples_of_eight_from_sixteen(
 
 
 def test_a_small_object_in_12_megapixels_is_filled_at_native_detail() -> None:
-    networks, mask = FakeNetworks(), hole_in(3000, 4000, (1400, 1500, 2000, 2100))
+    networks, mask = FakeNetworks(), mask_of(3000, 4000, (1400, 1500, 2000, 2100))
     pixels = np.tile(noise(300, 400), (10, 10, 1))  # quicker to encode than so much noise
     result = filled(networks, pixels, mask)
     (inputs,) = networks.of("lama")
@@ -100,7 +100,7 @@ def test_a_small_object_in_12_megapixels_is_filled_at_native_detail() -> None:
     "box", [(500, 2500, 500, 3500), (0, 2900, 0, 4000), (0, 40, 0, 4000), (1000, 1900, 1500, 2400)]
 )
 def test_no_call_is_larger_than_the_largest_crop(box: tuple[int, int, int, int]) -> None:
-    networks, mask = FakeNetworks(), hole_in(3000, 4000, box)
+    networks, mask = FakeNetworks(), mask_of(3000, 4000, box)
     pixels = np.full((3000, 4000, 3), 9, np.uint8)
     result = filled(networks, pixels, mask)
     for inputs in networks.of("lama"):
@@ -116,17 +116,17 @@ def test_no_call_is_larger_than_the_largest_crop(box: tuple[int, int, int, int])
 
 
 def test_a_shrunk_hole_covers_every_pixel_that_holds_any_of_it() -> None:
-    networks, mask = FakeNetworks(), hole_in(3072, 3072, (0, 3072, 0, 1), (1500, 1501, 0, 3000))
+    networks, mask = FakeNetworks(), mask_of(3072, 3072, (0, 3072, 0, 1), (1500, 1501, 0, 3000))
     filled(networks, np.zeros((3072, 3072, 3), np.uint8), mask, dilate=0)
     (inputs,) = networks.of("lama")
     assert inputs["image"].shape == (1024, 1024, 3)
-    expected = hole_in(1024, 1024, (0, 1024, 0, 1), (500, 501, 0, 1000))
+    expected = mask_of(1024, 1024, (0, 1024, 0, 1), (500, 501, 0, 1000))
     np.testing.assert_array_equal(inputs["mask"][..., 0] > 0, expected)
 
 
 def test_far_holes_are_filled_apart() -> None:
     networks = FakeNetworks()
-    mask = hole_in(2000, 3000, (100, 110, 100, 110), (1900, 1910, 100, 110), (1000, 1010, 2900, 2910))
+    mask = mask_of(2000, 3000, (100, 110, 100, 110), (1900, 1910, 100, 110), (1000, 1010, 2900, 2910))
     result = filled(networks, np.zeros((2000, 3000, 3), np.uint8), mask)
     assert [inputs["image"].shape for inputs in networks.of("lama")] == [(512, 512, 3)] * 3
     assert sum(np.count_nonzero(inputs["mask"]) for inputs in networks.of("lama")) == np.count_nonzero(
@@ -136,7 +136,7 @@ def test_far_holes_are_filled_apart() -> None:
 
 
 def test_alpha_is_filled_like_a_colour_and_kept_outside() -> None:
-    networks, pixels, mask = FakeNetworks(), noise(64, 64, 4), hole_in(64, 64, (20, 30, 20, 30))
+    networks, pixels, mask = FakeNetworks(), noise(64, 64, 4), mask_of(64, 64, (20, 30, 20, 30))
     result = filled(networks, pixels, mask)
     colours, alpha = networks.of("lama")
     np.testing.assert_array_equal(colours["image"], pixels[..., :3])
@@ -147,7 +147,7 @@ def test_alpha_is_filled_like_a_colour_and_kept_outside() -> None:
 
 
 def test_an_opaque_photo_gives_an_opaque_one() -> None:
-    pixels, mask = np.dstack([noise(16, 16), np.full((16, 16), 255, np.uint8)]), hole_in(16, 16, (4, 8, 4, 8))
+    pixels, mask = np.dstack([noise(16, 16), np.full((16, 16), 255, np.uint8)]), mask_of(16, 16, (4, 8, 4, 8))
     assert filled(FakeNetworks(), pixels, mask).shape == (16, 16, 3)
 
 
@@ -162,7 +162,7 @@ def test_an_opaque_photo_gives_an_opaque_one() -> None:
 def test_dilations_that_leave_nothing(dilate: int, sentence: str) -> None:
     networks = FakeNetworks()
     with pytest.raises(BadInput) as caught:
-        filled(networks, noise(50, 50), hole_in(50, 50, (20, 30, 20, 30)), dilate=dilate)
+        filled(networks, noise(50, 50), mask_of(50, 50, (20, 30, 20, 30)), dilate=dilate)
     assert str(caught.value) == sentence
     assert networks.calls == []
 
@@ -173,7 +173,7 @@ def test_what_a_network_raises_passes_through() -> None:
             raise Overloaded(f"{network} cannot take the request now; try again.")
 
     with pytest.raises(Overloaded, match=r"^lama cannot take the request now; try again\.$"):
-        filled(Full(), noise(20, 20), hole_in(20, 20, (5, 9, 5, 9)))
+        filled(Full(), noise(20, 20), mask_of(20, 20, (5, 9, 5, 9)))
 
 
 def test_the_result_is_a_png() -> None:

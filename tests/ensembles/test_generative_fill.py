@@ -1,4 +1,4 @@
-"""What generative_fill asks of its networks, in which order, and what it yields."""
+"""The calls of generative_fill's networks, their order, and the events that it yields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.ensembles.support.fakes import decode, encode, noise
 from tests.ensembles.support.fill import (
-    HOLE,
+    MASK,
     PHOTO,
     SDXL,
     FakeFillNetworks,
@@ -67,9 +67,9 @@ def test_the_unet_gets_what_diffusers_gives_it() -> None:
     # noise, the mask, and the photo with a grey hole
     start = np.random.Generator(np.random.Philox(5)).standard_normal((4, 24, 40), np.float32)
     np.testing.assert_array_equal(first["sample"][:, :4], [scheduler.scale(scheduler.start(start), 0)] * 2)
-    np.testing.assert_array_equal(first["sample"][:, 4], [HOLE[::8, ::8]] * 2)
+    np.testing.assert_array_equal(first["sample"][:, 4], [MASK[::8, ::8]] * 2)
     (seen,) = networks.of("sdxl_vae_encoder")
-    np.testing.assert_array_equal(seen["image"][0], np.where(HOLE[..., None], 128, PHOTO))
+    np.testing.assert_array_equal(seen["image"][0], np.where(MASK[..., None], 128, PHOTO))
     np.testing.assert_array_equal(first["sample"][0, 5:], (networks._vae_encoder(SDXL, **seen))["latent"][0])
 
 
@@ -105,7 +105,7 @@ def test_below_strength_1_it_starts_from_the_noised_original(strength: float) ->
     np.testing.assert_array_equal(whole["image"][0], PHOTO)
     expected = scheduler.start(start, networks._vae_encoder(SDXL, **whole)["latent"][0])
     np.testing.assert_array_equal(networks.of("sdxl_unet")[0]["sample"][0, :4], scheduler.scale(expected, 0))
-    assert (masked["image"][0][HOLE] == 128).all()
+    assert (masked["image"][0][MASK] == 128).all()
 
 
 @pytest.mark.parametrize("strength", [0.7, 0.3, 0.29, 0.57])
@@ -205,7 +205,7 @@ def test_what_is_painted_in_a_transparent_photo_is_opaque() -> None:
     _, result = fill(image=encode(photo))
     alpha = decode(result.image)[..., 3]
     assert (alpha[52:92, 104:196] == 255).all()
-    np.testing.assert_array_equal(alpha[~HOLE], photo[~HOLE][:, 3])
+    np.testing.assert_array_equal(alpha[~MASK], photo[~MASK][:, 3])
 
 
 def test_12_megapixels_are_filled_in_a_crop_of_the_models_size() -> None:

@@ -1,4 +1,4 @@
-"""Which tier paints when memory is out, and what the caller is told."""
+"""Which tier paints when memory is out, and the notices and errors that follow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_out_of_memory_moves_a_request_to_the_second_tier(part: str) -> None:
     progress, result = fill(networks, steps=6)
     assert result.model == "sd15"
     assert result.notices == ("the device is out of memory for sdxl, so sd15 painted this.",)
-    # begun anew, in the second tier's own size
+    # started over, in the second tier's own size
     assert [(event.step, event.total) for event in progress[-6:]] == [(step, 6) for step in range(1, 7)]
     assert networks.counts["sd15_text_encoder"] == 1
     (seen,) = networks.of("sd15_vae_encoder")
@@ -35,7 +35,7 @@ def test_out_of_memory_moves_a_request_to_the_second_tier(part: str) -> None:
     assert result.image == alone.image
 
 
-def test_after_out_of_memory_the_first_tier_is_left_out_and_then_probed() -> None:
+def test_after_out_of_memory_the_first_tier_is_skipped_and_then_probed() -> None:
     seconds = 0.0
     shared, networks = pipeline(breaker=Breaker(30, lambda: seconds)), FakeFillNetworks(full={"sdxl_unet"})
 

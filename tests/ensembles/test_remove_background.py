@@ -1,4 +1,4 @@
-"""What remove_background asks of u2net, how it applies the alpha, and which colours it knows."""
+"""The input of u2net and IS-Net, how remove_background applies their alpha, and the colours that it knows."""
 
 from __future__ import annotations
 

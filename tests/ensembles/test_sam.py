@@ -1,4 +1,4 @@
-"""What segment and smart_remove do otherwise when SAM 2 is asked for."""
+"""How segment and smart_remove differ when SAM 2 is asked for."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_networks_get_the_shapes_and_types_of_their_configs() -> None:
             "has_mask": ((1,), "float32"),
         },
     ]
-    # the whole frame is photo: nothing is padded
+    # the whole square is photo: nothing is padded
     np.testing.assert_array_equal(
         networks.calls[0].inputs["image"], ResizeToSquare(200, 100).apply_image(np.asarray(pixels))
     )
@@ -75,7 +75,7 @@ class Edges(FakeNetworks):
     [
         (2, "sam2", 0),  # 100 / 102 of the area is sure: 0.9804, at least 0.98
         (3, "sam2", 2),  # 0.971: the best of the other three
-        (3, "sam", 0),  # the first SAM takes what it is given
+        (3, "sam", 0),  # the first SAM takes the single mask as it is
     ],
 )
 def test_an_unstable_single_mask_gives_way(rim: int, model: str, token: int) -> None:

@@ -1,4 +1,4 @@
-"""What segment asks of its networks, which mask it takes, and what it refuses."""
+"""The calls of segment's networks, the mask that it serves, and the requests that it refuses."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_the_mask_has_the_photo_s_size() -> None:
 class Specks(FakeNetworks):
     """A decoder whose single mask has one large square and one speck of 4 x 4 cells.
 
-    These are 256 pixels of the frame, less the corners that the interpolation rounds off.
+    These are 256 pixels of the square, less the corners that the interpolation rounds off.
     """
 
     def _sam_decoder(self, **_: Any) -> dict[str, Any]:

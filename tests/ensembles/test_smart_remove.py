@@ -1,4 +1,4 @@
-"""What smart_remove passes from segment to cleanup, and how it takes a rough mask."""
+"""How smart_remove hands segment's mask to cleanup, and how it takes a rough mask."""
 
 from __future__ import annotations
 

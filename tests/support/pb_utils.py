@@ -64,7 +64,7 @@ FINAL = 1
 
 @dataclass
 class ResponseSender:
-    """Keeps what it is given, each response with its flags, and says when the last has come."""
+    """Keeps the responses, each with its flags, and sets `ended` with the last."""
 
     sent: list[tuple[InferenceResponse, int]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -78,7 +78,7 @@ class ResponseSender:
 
 @dataclass
 class Request:
-    """What Triton hands to execute()."""
+    """A request as execute() gets it."""
 
     tensors: dict[str, npt.NDArray[Any]]
     cancelled: bool = False
@@ -96,7 +96,7 @@ class Request:
 
 @dataclass
 class BLS:
-    """Answers every call of a network with `response`, and keeps what was asked."""
+    """Answers every call of a network with `response`, and records the calls."""
 
     response: InferenceResponse = field(default_factory=InferenceResponse)
     calls: list[tuple[str, dict[str, npt.NDArray[Any]]]] = field(default_factory=list)

@@ -29,6 +29,7 @@ GREY = 128
 # The width of the surroundings that colours are matched on, and of the seam, in working pixels.
 RING = 32
 FEATHER = 3
+# The bounds of the gain that colours are matched by.
 GAINS = (0.8, 1.25)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -68,40 +68,33 @@ class Breaker:
         """True while the tier is skipped, but for one request at a time that probes it."""
         return self._cool_down_seconds is not None
 
-    def admit(self) -> Attempt | None:
+    def admit(self) -> AbstractContextManager[None] | None:
         """A context to try the tier in, which learns from an OutOfMemory; None when the tier is to be skipped."""
         if not self.is_open:
-            return Attempt(self, is_probe=False)
+            return self._attempt(is_probe=False)
         if self._is_probing or self._clock() < self._next_try:
             return None
         self._is_probing = True
-        return Attempt(self, is_probe=True)
+        return self._attempt(is_probe=True)
 
-    def learn(self, error: type[BaseException] | None, is_probe: bool) -> None:
-        """Record the end of an attempt: the class that it raised, or None for a success."""
-        if is_probe:
-            self._is_probing = False
-        is_out = error is not None and issubclass(error, OutOfMemory)
-        if is_probe and error is None:
-            self._cool_down_seconds = None
-        elif is_out and (is_probe or self._cool_down_seconds is None):
-            # Requests that began before the breaker opened add nothing when they fail as well.
-            doubled = self._first_seconds if self._cool_down_seconds is None else 2 * self._cool_down_seconds
-            self._cool_down_seconds = min(doubled, LONGEST_COOL_DOWN_SECONDS)
-            self._next_try = self._clock() + self._cool_down_seconds
+    @contextmanager
+    def _attempt(self, is_probe: bool) -> Iterator[None]:
+        try:
+            yield
+        except OutOfMemory:
+            if (
+                is_probe or not self.is_open
+            ):  # requests from before it opened add nothing when they fail as well
+                self._open()
+            raise
+        else:
+            if is_probe:
+                self._cool_down_seconds = None
+        finally:
+            if is_probe:
+                self._is_probing = False
 
-
-class Attempt:
-    """One request's try of a tier, as a context manager."""
-
-    def __init__(self, breaker: Breaker, is_probe: bool) -> None:
-        self._breaker = breaker
-        self._is_probe = is_probe
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._breaker.learn(kind, self._is_probe)
+    def _open(self) -> None:
+        doubled = self._first_seconds if self._cool_down_seconds is None else 2 * self._cool_down_seconds
+        self._cool_down_seconds = min(doubled, LONGEST_COOL_DOWN_SECONDS)
+        self._next_try = self._clock() + self._cool_down_seconds

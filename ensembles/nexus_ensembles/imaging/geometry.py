@@ -146,7 +146,7 @@ def pad_to_multiple(pixels: Array, modulus: int, least: int = 0) -> Array:
 def paste(canvas: UInt8, fill: UInt8, mask: Bool, dilated_mask: Bool) -> None:
     """Blend `fill` into `canvas`, both UINT8 [H, W, C], in place.
 
-    Inside `mask`, what the caller asked to replace, the fill is taken whole. In the ring that dilation added
+    Inside `mask`, which the caller asked to replace, the fill is taken whole. In the ring that dilation added
     (`dilated_mask` but not `mask`, both BOOL [H, W]) it fades into the photo with the distance from the mask: the seam
     is feathered without a trace of the removed object. Outside `dilated_mask` not one byte changes.
     """

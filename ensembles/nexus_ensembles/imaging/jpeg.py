@@ -1,4 +1,4 @@
-"""Bounds on what a JPEG costs to decode, from its segments (ITU-T T.81, annex B), without decoding it."""
+"""Bounds the cost of decoding a JPEG by its segments (ITU-T T.81, annex B), without decoding it."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """CLIP's tokenizer: a prompt as the token ids of CLIP's text encoders, in the standard library alone.
 
-The text is put in NFC and lower case, split into words (letters, single digits, runs of other signs, the English
+The text is put in NFC and lower case, split into words (letters, single digits, runs of other symbols, the English
 contractions), and each word's UTF-8 bytes are merged by byte-pair encoding (Radford et al. 2021, arXiv:2103.00020). The
-ids are those of the published checkpoints as transformers' CLIPTokenizer has them, with two differences:
+ids are those of transformers' CLIPTokenizer with the published checkpoints, with two differences:
 
-- Text is only ever text. "<|endoftext|>" in a prompt is its letters and signs; transformers takes it for the end.
-- A character newer than the Unicode tables of this Python (14 in Python 3.11) counts as a sign.
+- Text is only ever text. "<|endoftext|>" in a prompt is its letters and symbols; transformers takes it for the end.
+- A character newer than the Unicode tables of this Python (14 in Python 3.11) counts as a symbol.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# Tokens that a text encoder takes, the start and the end among them.
+# Tokens that a text encoder takes, including the start and the end.
 CONTEXT_LENGTH = 77
 # The last byte of a word is a symbol of its own, that many ids further on.
 _END_OF_WORD = 256
 # Words of more characters are rarely met again, and are not kept in the cache with their tokens.
 _LONGEST_KEPT = 64
-# Bytes whose Latin-1 character can be seen come first and stand for themselves; the rest are characters from 256 on.
+# Bytes whose Latin-1 character is visible come first and stand for themselves; the rest are characters from 256 on.
 _VISIBLE = (*range(33, 127), *range(161, 173), *range(174, 256))
 _BYTES_BY_ID = (*_VISIBLE, *(byte for byte in range(256) if byte not in _VISIBLE))
 
 _CONTRACTION = re.compile("'(?:s|t|re|ve|m|ll|d)")
-# Unicode's White_Space; Python counts four separators of ASCII as well, which are signs here.
+# Unicode's White_Space; Python counts four separators of ASCII as well, which are symbols here.
 _WHITESPACE = re.compile(r"[^\S\x1c-\x1f]+")
 
 
@@ -67,12 +67,12 @@ class ClipTokenizer:
 
     @classmethod
     def load(cls, merges: Path) -> ClipTokenizer:
-        """Read a checkpoint's merges.txt: a line that tells the version, then one merge of two symbols a line."""
+        """Read a checkpoint's merges.txt: a line with the version, then one merge of two symbols a line."""
         lines = merges.read_text(encoding="utf-8").splitlines()[1:]
         return cls((left, right) for left, right in (line.split(" ") for line in lines))
 
     def encode(self, text: str, pad: int) -> Encoding:
-        """The tokens of `text`, filled up with `pad`; what does not fit is returned as it was read, in lower case.
+        """Encode `text`, padded with `pad`; the part that does not fit is returned as it was read, in lower case.
 
         `pad` is 49407 for SD 1.5 and for SDXL's first encoder, 0 for its second.
         """
@@ -92,7 +92,7 @@ class ClipTokenizer:
         return Encoding(np.array(ids + padding, np.int32), ignored)
 
     def _after(self, text: str, tokens: tuple[int, ...]) -> str:
-        """The text behind its first tokens, from the character on which they end where they end inside one."""
+        """The text behind its first tokens, including the character that they end inside, if any."""
         encoded = text.encode()
         cut = sum(self._lengths[token] for token in tokens)
         while encoded[cut] & 0b1100_0000 == 0b1000_0000:
@@ -100,7 +100,7 @@ class ClipTokenizer:
         return encoded[cut:].decode().strip()
 
     def _merge(self, word: str) -> tuple[int, ...]:
-        """A word's bytes after every merge that applies, the earliest in the vocabulary first, from left to right.
+        """Apply every merge to a word's bytes, the earliest in the vocabulary first, from left to right.
 
         Symbols are a linked list and the merges that may apply a heap, so that a word of any length is quick.
         """
@@ -130,7 +130,7 @@ class ClipTokenizer:
 
 
 def _words(text: str) -> Iterator[tuple[int, int]]:
-    """Where the words of cleaned text begin and end: contractions, runs of letters, single digits, runs of signs."""
+    """Yield the bounds of cleaned text's words: contractions, runs of letters, single digits, runs of symbols."""
     first = 0
     while first < len(text):
         last = first + 1
@@ -146,7 +146,7 @@ def _words(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _kind(character: str) -> str:
-    """ "L" for a letter, "N" for a digit or number, " " for the space, "S" for any other sign."""
+    """ "L" for a letter, "N" for a digit or number, " " for the space, "S" for any other symbol."""
     if character == " ":
         return " "
     category = unicodedata.category(character)[0]

@@ -1,17 +1,17 @@
-"""The content filter: rejects prompts that ask for what this service does not paint, before any work is done.
+"""The content filter: rejects prompts that ask for content that this service does not paint, before any work is done.
 
-It knows words, not meanings: whole words and phrases of a word file (content_words.txt, whose head says how to write
-one and what was decided about near-misses), found through the usual disguises. A prompt is read four ways, and each
-way costs time in proportion to the prompt's length:
+It knows words, not meanings: whole words and phrases of a word file (the head of content_words.txt explains how to
+write one and the decisions about near-misses), found through the usual obfuscations. It reads a prompt in four ways,
+each in time proportional to the prompt's length:
 
 - its words: runs of letters and digits, with l33t digits read as letters, and with digits around the word left out;
-- its chunks between spaces, with l33t signs read as letters and what joins parts left out: "sh!t", "nu-de", "f*ck",
-  and once more without brackets: "(n)ude";
+- its chunks between spaces, with l33t symbols read as letters and joiners left out: "sh!t", "nu-de", "f*ck", and once
+  more without brackets: "(n)ude";
 - its chunks in which stars hide letters one by one, between the first and the last: "n*de", "f**k";
 - its letters that stand alone, run together: "n u d e", "n.u.d.e".
 
-In all but the stars letters may be repeated ("nuuude"), or else i, l and what is written for them confused.
-Not seen: words run together ("nakedwoman"), words broken in two by a space ("nu de"), letters left out or swapped,
+In all but the stars letters may be repeated ("nuuude"), or else i, l and their substitutes confused.
+Not detected: words run together ("nakedwoman"), words broken in two by a space ("nu de"), letters left out or swapped,
 synonyms, other languages unless the word file lists them, and languages written without spaces.
 """
 
@@ -29,7 +29,7 @@ from nexus_ensembles.prompts.text_normalization import Spelling, fold, fold_look
 WORD_FILE = Path(__file__).with_name("content_words.txt")
 ALLOWED = "allowed"
 
-# What a prompt may hold as the filter reads it, which is text by the letter: there are single signs for 18.
+# The longest prompt once its characters are written out as letters: a single character may stand for 18.
 MOST_LETTERS = 1024
 
 _JOINERS = dict.fromkeys(map(ord, "-._*~#=^`·•"))
@@ -40,7 +40,7 @@ _BRACKETS = dict.fromkeys(map(ord, "()[]{}<>"))
 _STARRED = re.compile(r"[^\W\d_]+\*+[^\W\d_]+")
 _EDGES = "!(-._*~#=^`·•"
 _DIGITS = "0123456789"
-# Letters spelled one by one show no word's ends: what is looked for among them has at least this many.
+# Letters spelled one by one show no word's ends: only words of at least this many are looked for among them.
 _LEAST_SPELLED = 4
 
 _spelling = functools.lru_cache(maxsize=1024)(Spelling.of)
@@ -49,7 +49,7 @@ _spelling = functools.lru_cache(maxsize=1024)(Spelling.of)
 class Phrases:
     """Phrases with a label each, to be found in a sequence of words: a tree, walked from every word on.
 
-    `matches` says of a found word and a phrase's word, equal but for repetitions and i or l, whether they are the same.
+    `matches(found, expected)` decides between words that agree up to repeated letters and i or l.
     """
 
     def __init__(self, matches: Callable[[Spelling, Spelling], bool]) -> None:
@@ -64,7 +64,7 @@ class Phrases:
         node._ends.append(([Spelling.of(word) for word in words], label))
 
     def find(self, words: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-        """Each phrase in `words`: the index of its first word, the index after its last, its label."""
+        """Yield each phrase in `words`: the index of its first word, the index after its last, its label."""
         squeezed = [squeeze(word) for word in words]
         for start in range(len(words)):
             node = self
@@ -81,13 +81,13 @@ class Phrases:
 
 
 class ContentFilter:
-    """`ContentFilter.load("on").check(prompt)`; negative prompts are not checked, since they say what NOT to paint."""
+    """`ContentFilter.load("on").check(prompt)`; negative prompts are not checked: they name things NOT to paint."""
 
     def __init__(self, entries: Iterable[tuple[str, str]]) -> None:
-        """`entries` are (category, word or phrase); the category ALLOWED lists what is harmless."""
-        # forbidden in any disguise, allowed in none
-        self._words = Phrases(Spelling.disguises), Phrases(Spelling.__eq__)
-        self._letters = Phrases(Spelling.disguises), Phrases(Spelling.__eq__)
+        """`entries` are (category, word or phrase); the category ALLOWED lists the harmless ones."""
+        # forbidden in any spelling, allowed in none but their own
+        self._words = Phrases(Spelling.is_obfuscation_of), Phrases(Spelling.__eq__)
+        self._letters = Phrases(Spelling.is_obfuscation_of), Phrases(Spelling.__eq__)
         # forbidden words by their length, first and last letter, with their categories
         self._starred: dict[tuple[int, str, str], list[tuple[str, str]]] = {}
         for category, entry in entries:
@@ -101,7 +101,7 @@ class ContentFilter:
 
     @classmethod
     def load(cls, setting: str) -> ContentFilter:
-        """The filter that a config asks for: "on" (our own word file), "off", or the path of a word file.
+        """Make the filter of a config's setting: "on" (our own word file), "off", or the path of a word file.
 
         Raises ValueError when the file cannot be read or rejects nothing.
         """
@@ -129,7 +129,7 @@ class ContentFilter:
         return cls(entries)
 
     def check(self, prompt: str) -> None:
-        """Raise BadInput, naming the category and not the word, if `prompt` asks for what the word file rejects."""
+        """Raise BadInput, naming the category and not the word, if the word file rejects `prompt`."""
         written = fold(prompt)
         if len(written) > MOST_LETTERS:
             raise BadInput(
@@ -173,7 +173,7 @@ class ContentFilter:
         )
 
     def _starred_category(self, chunk: str) -> str | None:
-        """The category of a forbidden word of which stars hide letters, one star each, but neither first nor last."""
+        """The category of a forbidden word whose inner letters are hidden by stars, one star each."""
         if not _STARRED.fullmatch(chunk):
             return None
         for word, category in self._starred.get(_ends(chunk), []):
@@ -182,7 +182,7 @@ class ContentFilter:
         return None
 
     def _spelled_category(self, letters: str) -> str | None:
-        """The same for letters that stood alone."""
+        """The category of a forbidden word among letters that stood alone."""
         if sum(map(str.isalpha, letters)) < 2:
             return None
         read = from_leet(letters)

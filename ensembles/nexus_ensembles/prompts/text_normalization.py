@@ -1,4 +1,4 @@
-"""Takes off the disguises of a word: look-alike letters, l33t spelling, marks, invisible and repeated signs."""
+"""Undoes obfuscations of a word: look-alike letters, l33t spelling, marks, invisible and repeated characters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-# Letters that look like a Latin one: on the left of the plus from the confusables of Unicode Technical Standard 39 (its
-# Cyrillic, Greek, Armenian, Cherokee and Latin rows), on its right small capitals and "faux Cyrillic", added here.
+# Letters that look like a Latin one: left of the plus from the confusables of Unicode Technical Standard 39 (its
+# Cyrillic, Greek, Armenian, Cherokee and Latin rows), right of it small capitals and "faux Cyrillic", added here.
 _LOOK_ALIKES = {
     "a": "аАαΑɑᎪ" + "ᴀ",
     "b": "ЬВΒᏴᏏ" + "ʙвβ",
@@ -37,13 +37,13 @@ _LOOK_ALIKES = {
     "y": "уУүΥγɣᎩ" + "ʏ",
     "z": "ΖᏃᴢ",
 }
-_LETTERS = {ord(sign): latin for latin, signs in _LOOK_ALIKES.items() for sign in signs}
+_LETTERS = {ord(letter): latin for latin, letters in _LOOK_ALIKES.items() for letter in letters}
 # White on black circles and squares, and the letters of flags: no compatibility decomposition, but in order A to Z.
 for _first in (0x1F150, 0x1F170, 0x1F1E6):
     _LETTERS.update({_first + number: chr(ord("a") + number) for number in range(26)})
 # Categories of Unicode: format characters, marks, controls.
 _INVISIBLE = {"Cf", "Mn", "Me", "Cc"}
-# Letters by their category that show nothing.
+# Letters, by their category, that are invisible.
 _FILLERS = "\u115f\u1160"
 
 _REPEATED = re.compile(r"(.)\1+", re.DOTALL)
@@ -51,32 +51,33 @@ _LEET = str.maketrans("0123456789@$!|+(€£¢", "oizeasgtbgasiitcelc")
 
 
 def fold(text: str) -> str:
-    """Lower-case letters of one form each (NFKD), without combining marks and characters that show nothing."""
+    """Fold to lower-case letters of one form each (NFKD), without combining marks and invisible characters."""
     decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(sign for sign in decomposed if sign.isspace() or not _is_invisible(sign)).casefold()
+    visible = (character for character in decomposed if character.isspace() or not _is_invisible(character))
+    return "".join(visible).casefold()
 
 
 def fold_look_alikes(text: str) -> str:
-    """The same, and what looks like a Latin letter becomes one."""
+    """Fold, and turn letters that look like a Latin one into it."""
     # before folding as well: the Greek capital that looks like N has a small letter that looks like v
     return fold(unicodedata.normalize("NFKD", text).translate(_LETTERS)).translate(_LETTERS)
 
 
 def from_leet(word: str) -> str:
-    """`word` with digits and signs read as letters, if it has a letter of its own."""
+    """Read digits and symbols of `word` as letters, if it has a letter of its own."""
     if word.isalpha():
-        return word  # most are, and this is quick
+        return word  # most words are, and this is quick
     return word.translate(_LEET) if any(map(str.isalpha, word)) else word
 
 
 def squeeze(word: str) -> str:
-    """`word` without repetitions, and with i for every l: what all its disguises have in common."""
+    """Reduce `word` to the part that all its obfuscations share: no repetitions, and i for every l."""
     plain = word.replace("l", "i")
     return _REPEATED.sub(r"\1", plain) if len(word) > 1 else plain
 
 
 class Spelling(NamedTuple):
-    """A word as letters without their repetitions, and how often each stands, also when i stands for every l."""
+    """A word as letters without their repetitions, and the count of each, also with i for every l."""
 
     letters: str
     counts: tuple[int, ...]
@@ -86,8 +87,8 @@ class Spelling(NamedTuple):
     def of(cls, word: str) -> Spelling:
         return cls(*_runs(word), _runs(word.replace("l", "i"))[1])
 
-    def disguises(self, word: Spelling) -> bool:
-        """Of two words equal when `squeeze`d: whether this is `word` with repeated letters, or with i and l confused.
+    def is_obfuscation_of(self, word: Spelling) -> bool:
+        """True if this is `word` with repeated letters, or with i and l confused; the two are equal when `squeeze`d.
 
         Both at once would be too much: "public", "pubic".
         """
@@ -95,8 +96,8 @@ class Spelling(NamedTuple):
         return repeated or self.folded_counts == word.folded_counts
 
 
-def _is_invisible(sign: str) -> bool:
-    return unicodedata.category(sign) in _INVISIBLE or sign in _FILLERS
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in _INVISIBLE or character in _FILLERS
 
 
 def _runs(word: str) -> tuple[str, tuple[int, ...]]:

@@ -69,7 +69,7 @@ class TritonNetworks:
 
 
 def _network_error(network: str, error: Any) -> PipelineError:
-    """Turn a failed BLS call into what the caller should do about it; log the server's own words."""
+    """Turn a failed BLS call into an error by which the caller can act; log the server's own words."""
     pb_utils.Logger.log_error(f"{network}: {error.message()}")
     if is_out_of_memory(error.message()):
         return OutOfMemory(f"out of memory: {network} has no room for the request.")

@@ -10,7 +10,7 @@ from nexus_ensembles.imaging.decode import Photo
 from nexus_ensembles.imaging.geometry import Box
 
 from tests.ensembles.support.fakes import noise
-from tests.ensembles.support.holes import hole_in, random_case
+from tests.ensembles.support.fill import mask_of, random_case
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -37,7 +37,7 @@ def test_the_working_shapes_are_few_and_near_those_of_sdxls_training() -> None:
         *((height, width) for width, height in SHAPES),
     }
     assert [len(working_sizes(side)) for side in (256, 512, 1024)] == [5, 9, 9]
-    crop = InpaintCrop.around(hole_in(768, 1024, (100, 700, 100, 900)), 1024)
+    crop = InpaintCrop.around(mask_of(768, 1024, (100, 700, 100, 900)), 1024)
     assert crop == InpaintCrop(Box(0, 0, 1024, 768), (1152, 896), (1152, 896))
 
 
@@ -56,7 +56,7 @@ def test_the_crop_lies_in_the_photo_and_holds_the_hole(seed: int) -> None:
 )
 def test_a_photo_of_working_sides_is_used_as_it_is(size: tuple[int, int], side: int) -> None:
     height, width = size
-    mask = hole_in(height, width, (height // 4, height // 2, width // 4, width // 2))
+    mask = mask_of(height, width, (height // 4, height // 2, width // 4, width // 2))
     crop = InpaintCrop.around(mask, side)
     assert crop == InpaintCrop(Box(0, 0, width, height), (width, height), (width, height))
     pixels = noise(height, width)
@@ -64,18 +64,18 @@ def test_a_photo_of_working_sides_is_used_as_it_is(size: tuple[int, int], side: 
     np.testing.assert_array_equal(crop.apply_mask(mask), mask)
 
 
-def test_a_small_hole_in_12_megapixels_is_painted_at_native_detail() -> None:
-    crop = InpaintCrop.around(hole_in(3000, 4000, (1400, 1500, 2000, 2100)), 1024)
+def test_a_small_mask_of_12_megapixels_is_painted_at_native_detail() -> None:
+    crop = InpaintCrop.around(mask_of(3000, 4000, (1400, 1500, 2000, 2100)), 1024)
     assert crop == InpaintCrop(Box(1538, 938, 2562, 1962), (1024, 1024), (1024, 1024))
 
 
 def test_a_crop_at_the_edge_is_moved_inside() -> None:
-    crop = InpaintCrop.around(hole_in(3000, 4000, (2990, 3000, 0, 10)), 1024)
+    crop = InpaintCrop.around(mask_of(3000, 4000, (2990, 3000, 0, 10)), 1024)
     assert crop == InpaintCrop(Box(0, 1976, 1024, 3000), (1024, 1024), (1024, 1024))
 
 
 def test_a_large_hole_gets_a_margin_and_is_shrunk() -> None:
-    crop = InpaintCrop.around(hole_in(3000, 4000, (1000, 2000, 1000, 2200)), 1024)
+    crop = InpaintCrop.around(mask_of(3000, 4000, (1000, 2000, 1000, 2200)), 1024)
     # a quarter of the hole on each side: 1800 x 1500 at the least
     assert crop.box.left <= 700
     assert crop.box.right >= 2500
@@ -86,13 +86,13 @@ def test_a_large_hole_gets_a_margin_and_is_shrunk() -> None:
 
 
 def test_a_hole_that_spans_everything_takes_the_whole_photo() -> None:
-    mask = ~hole_in(3000, 4000, (0, 1, 0, 1))
+    mask = ~mask_of(3000, 4000, (0, 1, 0, 1))
     crop = InpaintCrop.around(mask, 1024)
     assert crop == InpaintCrop(Box(0, 0, 4000, 3000), (1152, 896), (1152, 896))
 
 
 def test_a_photo_much_longer_than_wide_is_extended_by_reflection_and_not_distorted() -> None:
-    mask, pixels = hole_in(20, 3000, (0, 20, 0, 2990)), noise(20, 3000)
+    mask, pixels = mask_of(20, 3000, (0, 20, 0, 2990)), noise(20, 3000)
     crop = InpaintCrop.around(mask, 256)
     assert crop == InpaintCrop(Box(0, 0, 3000, 20), (320, 2), (320, 192))
     first, second, *mirrored = crop.apply_image(pixels)
@@ -124,12 +124,12 @@ def test_pixels_outside_the_hole_stay_and_its_middle_is_the_fill(seed: int, chan
 
 
 def test_the_fill_fades_in_over_three_working_pixels() -> None:
-    mask = hole_in(256, 256, (100, 140, 0, 256))
+    mask = mask_of(256, 256, (100, 140, 0, 256))
     photo = Photo(np.zeros((256, 256, 3), np.uint8))
     result = InpaintCrop.around(mask, 256).paste(photo, mask, np.full((256, 256, 3), 90, np.uint8))
     assert result[98:106, 128, 0].tolist() == [0, 0, 30, 60, 90, 90, 90, 90]
     # and where four working pixels are one of the photo's, over twelve of those
-    mask = hole_in(1024, 1024, (300, 900, 0, 1024))
+    mask = mask_of(1024, 1024, (300, 900, 0, 1024))
     result = InpaintCrop.around(mask, 256).paste(
         Photo(np.zeros((1024, 1024, 3), np.uint8)), mask, np.full((256, 256, 3), 120, np.uint8)
     )
@@ -138,14 +138,14 @@ def test_the_fill_fades_in_over_three_working_pixels() -> None:
 
 @pytest.mark.parametrize(("thickness", "profile"), [(1, [90]), (3, [90, 90, 90]), (5, [60, 90, 90, 90, 60])])
 def test_thin_strokes_do_not_let_what_was_there_shine_through(thickness: int, profile: list[int]) -> None:
-    mask = hole_in(256, 256, (100, 100 + thickness, 0, 256))
+    mask = mask_of(256, 256, (100, 100 + thickness, 0, 256))
     photo = Photo(np.zeros((256, 256, 3), np.uint8))
     result = InpaintCrop.around(mask, 256).paste(photo, mask, np.full((256, 256, 3), 90, np.uint8))
     assert result[100 : 100 + thickness, 128, 0].tolist() == profile
 
 
 def test_what_was_transparent_lends_the_seam_no_colour() -> None:
-    mask = hole_in(256, 256, (100, 140, 0, 256))
+    mask = mask_of(256, 256, (100, 140, 0, 256))
     photo = Photo(np.full((256, 256, 3), 200, np.uint8), np.zeros((256, 256), np.uint8))
     result = InpaintCrop.around(mask, 256).paste(photo, mask, np.full((256, 256, 3), 90, np.uint8))
     assert (result[mask][:, :3] == 90).all()
@@ -153,7 +153,7 @@ def test_what_was_transparent_lends_the_seam_no_colour() -> None:
 
 
 def test_colours_are_matched_on_the_surroundings() -> None:
-    mask = hole_in(256, 256, (100, 150, 100, 150))
+    mask = mask_of(256, 256, (100, 150, 100, 150))
     picture = np.asarray(cv2.GaussianBlur(noise(256, 256), (0, 0), 3), np.uint8)
     # a fill that is the photo itself, each channel off in its own way
     off = picture * np.array([0.9, 1.1, 1.0]) + np.array([5, -10, 20])
@@ -164,7 +164,7 @@ def test_colours_are_matched_on_the_surroundings() -> None:
 
 
 def test_the_gain_is_bounded() -> None:
-    mask = hole_in(256, 256, (100, 150, 100, 150))
+    mask = mask_of(256, 256, (100, 150, 100, 150))
     picture = np.where(noise(256, 256) > 127, 140, 116).astype(np.uint8)
     fill = noise(256, 256)
     matched = match_colours(fill, picture, mask)

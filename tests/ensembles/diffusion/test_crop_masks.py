@@ -1,4 +1,4 @@
-"""What the networks of a fill see of the caller's mask."""
+"""The mask that the networks of a fill get, from the caller's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nexus_ensembles.diffusion.crop import InpaintCrop, latent_mask, masked_imag
 from nexus_ensembles.imaging.decode import Photo
 
 from tests.ensembles.support.fakes import noise
-from tests.ensembles.support.holes import hole_in, random_case
+from tests.ensembles.support.fill import mask_of, random_case
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -44,7 +44,7 @@ def test_a_thin_stroke_masks_exactly_the_latents_it_touches(thickness: int, side
     """At every edge, and in the middle from each of the eight offsets to a latent's cell; 8 pixels only aligned."""
     middle = range(side // 2, side // 2 + 8) if thickness < 8 else [side // 2]
     for first in (0, side - thickness, *middle):
-        stroke = hole_in(side, side, (first, first + thickness, 0, side // 2))
+        stroke = mask_of(side, side, (first, first + thickness, 0, side // 2))
         for mask in (stroke, stroke.T):
             working = InpaintCrop.around(mask, side).apply_mask(mask)
             touched = mask.reshape(side // 8, 8, side // 8, 8).any(axis=(1, 3))
@@ -53,7 +53,7 @@ def test_a_thin_stroke_masks_exactly_the_latents_it_touches(thickness: int, side
 
 
 def test_a_dot_in_a_corner_is_in_the_latent_mask_and_alone_is_pasted() -> None:
-    mask = hole_in(256, 256, (255, 256, 255, 256))
+    mask = mask_of(256, 256, (255, 256, 255, 256))
     crop = InpaintCrop.around(mask, 256)
     assert np.argwhere(latent_mask(crop.apply_mask(mask))[0]).tolist() == [[31, 31]]
     pasted = crop.paste(Photo(np.minimum(noise(256, 256), 99)), mask, np.full((256, 256, 3), 200, np.uint8))
@@ -69,7 +69,7 @@ def test_the_latent_mask_is_diffusers_nearest_sample() -> None:
 
 
 def test_the_encoder_sees_grey_under_the_mask() -> None:
-    pixels, mask = noise(64, 64), hole_in(64, 64, (10, 20, 10, 30))
+    pixels, mask = noise(64, 64), mask_of(64, 64, (10, 20, 10, 30))
     masked = masked_image(pixels, mask)
     assert (masked[mask] == 128).all()
     np.testing.assert_array_equal(masked[~mask], pixels[~mask])

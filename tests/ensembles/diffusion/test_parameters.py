@@ -1,4 +1,4 @@
-"""What generative_fill refuses, at what cost, and what it still takes."""
+"""The requests that generative_fill refuses, at what cost, and the extremes that it serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nexus_ensembles.errors import BadInput
 
 from tests.ensembles.support.fakes import encode
 from tests.ensembles.support.fill import (
-    HOLE,
+    MASK,
     FakeFillNetworks,
     fill,
 )
@@ -42,7 +42,7 @@ def test_parameters_out_of_range(options: dict[str, Any], sentence: str) -> None
 
 
 @pytest.mark.parametrize("options", [{"scheduler": "heun"}, {"steps": 3, "strength": 0.3}])
-def test_what_the_schedulers_refuse_costs_no_network(options: dict[str, Any]) -> None:
+def test_a_refusal_of_the_schedulers_costs_no_network(options: dict[str, Any]) -> None:
     networks = FakeFillNetworks()
     with pytest.raises(BadInput):
         fill(networks, **options)
@@ -63,7 +63,7 @@ def test_a_refused_prompt_costs_not_even_the_decoding() -> None:
     with pytest.raises(BadInput, match="prompt"):
         fill(networks, prompt="a nude woman", image=b"not an image")
     assert networks.calls == []
-    fill(negative_prompt="nude")  # what is not to be painted may be named
+    fill(negative_prompt="nude")  # a negative prompt may name it
 
 
 def test_bad_images_cost_no_network() -> None:
@@ -71,7 +71,7 @@ def test_bad_images_cost_no_network() -> None:
     with pytest.raises(BadInput, match="image"):
         fill(networks, image=b"not an image")
     with pytest.raises(BadInput, match="same size"):
-        fill(networks, mask=encode(HOLE[:-1]))
+        fill(networks, mask=encode(MASK[:-1]))
     assert networks.calls == []
 
 

@@ -11,7 +11,7 @@ from nexus_ensembles.diffusion.crop import InpaintCrop
 from nexus_ensembles.diffusion.previews import Previews
 from PIL import Image
 
-# Of what a preview is off by: JPEG's quantisation of pictures without edges, and rounding.
+# The most that a preview is off by: JPEG's quantisation of pictures without edges, and rounding.
 JPEG = 6
 
 

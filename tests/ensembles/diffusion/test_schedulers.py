@@ -1,4 +1,4 @@
-"""What the schedulers must do by themselves; tests/export compares them with diffusers."""
+"""Properties of the schedulers alone; tests/export compares them with diffusers."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def expecting(image: Float32) -> Predict:
     return lambda latents, sigma: (latents - image) / np.float32(sigma)
 
 
-def of_gaussian_data(deviation: float) -> Predict:
-    """The perfect network where the data is N(0, deviation**2)."""
-    return lambda latents, sigma: latents * np.float32(sigma / (deviation**2 + sigma**2))
+def of_gaussian_data(std: float) -> Predict:
+    """The perfect network where the data is N(0, std**2)."""
+    return lambda latents, sigma: latents * np.float32(sigma / (std**2 + sigma**2))
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -67,7 +67,7 @@ def test_a_perfect_network_is_followed_to_its_image(name: str, steps: int, stren
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_step_tells_the_image_it_expects(name: str) -> None:
+def test_every_step_returns_the_image_it_expects(name: str) -> None:
     image = gaussian(1)
     scheduler = make_scheduler(name, 20, 0.8)
     latents = scheduler.start(gaussian(2), image)
@@ -82,13 +82,13 @@ def test_every_step_tells_the_image_it_expects(name: str) -> None:
 
 def flow_error(name: str, steps: int) -> float:
     """How far the end is from the exact probability flow of data N(0, 0.25), relative to that."""
-    deviation = 0.5
+    std = 0.5
     scheduler = make_scheduler(name, steps, 1.0)
     start = scheduler.start(gaussian(1))
     first, last = scheduler.sigmas[0], scheduler.sigmas[-1]
     exploding = scheduler.scale(start, 0) * math.hypot(1, first)
-    exact = exploding * math.sqrt((deviation**2 + last**2) / (deviation**2 + first**2))
-    end = sample(scheduler, of_gaussian_data(deviation), start)
+    exact = exploding * math.sqrt((std**2 + last**2) / (std**2 + first**2))
+    end = sample(scheduler, of_gaussian_data(std), start)
     return float(np.abs(end - exact).max() / np.abs(exact).max())
 
 
@@ -200,6 +200,18 @@ def test_requests_do_not_touch_one_another(name: str) -> None:
             latents[request] = scheduler.step(prediction, index, latents[request], draws[request]).latents
     for one, other in zip(alone, latents):
         assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_start_begins_again(name: str) -> None:
+    """In the middle of a fill, when the second tier takes over."""
+    network, noise, image = of_gaussian_data(0.5), gaussian(2), gaussian(1)
+    scheduler = make_scheduler(name, 9, 0.8)
+    expected = sample(scheduler, network, scheduler.start(noise, image))
+    latents = scheduler.start(noise, image)
+    for index in range(4):
+        latents = scheduler.step(latents, index, latents, drawing(7)).latents
+    assert sample(scheduler, network, scheduler.start(noise, image)).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_only_one_request_probes(breaker: Breaker, clock: Clock) -> None:
     assert attempt(breaker)
 
 
-def test_each_vain_probe_doubles_the_cool_down_up_to_ten_minutes(breaker: Breaker, clock: Clock) -> None:
+def test_each_failed_probe_doubles_the_cool_down_up_to_ten_minutes(breaker: Breaker, clock: Clock) -> None:
     attempt(breaker, OutOfMemory)
     waits = []
     for _ in range(9):
@@ -107,7 +107,7 @@ def test_a_probe_that_ends_without_a_verdict_lets_the_next_one_probe(
     assert breaker.admit() is None
 
 
-def test_requests_from_before_the_outage_say_nothing_about_it(breaker: Breaker, clock: Clock) -> None:
+def test_requests_from_before_the_outage_count_for_nothing(breaker: Breaker, clock: Clock) -> None:
     early = [breaker.admit() for _ in range(3)]
     attempt(breaker, OutOfMemory)
     first, second, third = (context for context in early if context)

@@ -1,4 +1,4 @@
-"""What the walk over a JPEG's segments refuses before it is decoded, and what it must not refuse."""
+"""JPEGs that the walk over their segments refuses before they are decoded, and those that it must not refuse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_hundred_scans_are_accepted_and_no_more() -> None:
     refused(with_scans(101), "the image is a JPEG of more than 100 scans; save it anew.")
 
 
-# What a decoder passes over between two scans must not hide the scans behind it: fill bytes, a reserved marker in the
+# Bytes that a decoder skips between two scans must not hide the scans behind it: fill bytes, a reserved marker in the
 # place of data, a restart marker, a length too small to be one.
 @pytest.mark.parametrize("between", [b"\xff" * 9, b"\xff\x02\xff\xff", b"\xff\xd0\xff\xff", b"\xff\xfe\0\0"])
 def test_no_scan_is_hidden(between: bytes) -> None:

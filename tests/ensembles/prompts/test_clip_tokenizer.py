@@ -92,7 +92,7 @@ def test_merges_apply_from_left_to_right_and_not_across_a_words_end() -> None:
 def test_a_merge_opens_others_on_both_sides() -> None:
     merges = [("l", "o"), ("lo", "w</w>"), ("s", "lo"), ("slo", "w"), ("slow", "er</w>"), ("e", "r</w>")]
     with pytest.raises(KeyError):
-        ClipTokenizer(merges)  # a vocabulary whose merges come before their parts is none
+        ClipTokenizer(merges)  # invalid: merges come before their parts
     tokenizer = ClipTokenizer([merges[0], merges[1], merges[2], merges[3], merges[5], merges[4]])
     assert content(tokenizer, "low slow slower") == [513, byte("s"), 513, 517]
 

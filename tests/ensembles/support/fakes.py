@@ -1,6 +1,6 @@
-"""Networks that answer at once with what their test expects, and remember how they were called."""
+"""Networks that answer at once and record their calls, and pictures to call them with."""
 
-# ruff: noqa: ARG002 - a stand-in has the parameters of what it stands for, used or not
+# ruff: noqa: ARG002 - a fake has the parameters of the original, used or not
 from __future__ import annotations
 
 import asyncio
@@ -30,7 +30,7 @@ class FakeNetworks:
     """Networks in the shapes and dtypes of their configs.
 
     The SAM decoders' mask k is positive in a square of 20 + 20 k cells, its score is `scores[k]`; lama fills with
-    FILL; u2net's alpha is 1 in the left half, isnet's in the upper. Networks that are `not_built` say so.
+    FILL; u2net's alpha is 1 in the left half, isnet's in the upper. Networks in `not_built` raise NotBuilt.
     """
 
     scores: tuple[float, ...] = (0.9, 0.5, 0.8, 0.7)

@@ -1,6 +1,6 @@
-"""What a test of generative_fill runs it on: networks, a tokenizer, a filter and a way to collect what it yields."""
+"""Fakes for generative_fill: networks, a tokenizer, a filter, masks, and a way to collect the events."""
 
-# ruff: noqa: ARG002 - a stand-in has the parameters of what it stands for, used or not
+# ruff: noqa: ARG002 - a fake has the parameters of the original, used or not
 from __future__ import annotations
 
 import asyncio
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from nexus_ensembles.diffusion.tiers import Breaker, Tier
 from nexus_ensembles.errors import OutOfMemory
 from nexus_ensembles.generative_fill import GenerativeFill, Progress, Result
@@ -20,6 +21,8 @@ from tests.ensembles.support.fakes import Array, Call, encode, noise
 
 SDXL, SD15 = "sdxl", "sd15"
 FILTER = ContentFilter.load("on")
+# The sides of the models whose crops are tested.
+SIDES = (256, 512, 1024)
 
 
 @dataclass
@@ -120,15 +123,15 @@ def pipeline(*names: str, breaker: Breaker | None = None) -> GenerativeFill:
 
 
 PHOTO = noise(192, 320)
-HOLE = np.zeros((192, 320), np.bool_)
-HOLE[48:96, 100:200] = True
-REQUEST = {"image": encode(PHOTO), "mask": encode(HOLE), "prompt": "a bench"}
+MASK = np.zeros((192, 320), np.bool_)
+MASK[48:96, 100:200] = True
+REQUEST = {"image": encode(PHOTO), "mask": encode(MASK), "prompt": "a bench"}
 
 
 def stream(
     shared: GenerativeFill, networks: FakeFillNetworks, **options: Any
 ) -> AsyncGenerator[Progress | Result, None]:
-    """A request for a fill of HOLE in PHOTO, unless `options` say otherwise."""
+    """A request for a fill of MASK in PHOTO, unless `options` say otherwise."""
     request: dict[str, Any] = {**REQUEST, **options}
     return shared.run(networks, **request)
 
@@ -136,7 +139,7 @@ def stream(
 async def collect(
     shared: GenerativeFill, networks: FakeFillNetworks, **options: Any
 ) -> tuple[list[Progress], Result]:
-    """What `stream` yields."""
+    """The events of `stream`."""
     *progress, result = [event async for event in stream(shared, networks, **options)]
     assert isinstance(result, Result)
     steps = [event for event in progress if isinstance(event, Progress)]
@@ -147,6 +150,26 @@ async def collect(
 def fill(
     networks: FakeFillNetworks | None = None, *names: str, **options: Any
 ) -> tuple[list[Progress], Result]:
-    """What a request yields, of 4 steps at strength 1 unless `options` say otherwise."""
+    """The events of a request, of 4 steps at strength 1 unless `options` say otherwise."""
     request = {"steps": 4, "strength": 1.0, **options}
     return asyncio.run(collect(pipeline(*names), networks or FakeFillNetworks(), **request))
+
+
+def mask_of(height: int, width: int, *boxes: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
+    """True inside each (top, bottom, left, right)."""
+    mask = np.zeros((height, width), np.bool_)
+    for top, bottom, left, right in boxes:
+        mask[top:bottom, left:right] = True
+    return mask
+
+
+def random_case(seed: int) -> tuple[npt.NDArray[np.bool_], int]:
+    """A mask of any size and place in a photo of any size, and a model's side."""
+    random = np.random.default_rng(seed)
+    height, width = (int(side) for side in 2 ** random.uniform(0, 11.5, 2))
+    mask = np.zeros((height, width), np.bool_)
+    top, left = random.integers(0, height), random.integers(0, width)
+    mask[top : top + random.integers(1, height + 1), left : left + random.integers(1, width + 1)] = True
+    mask[(random.integers(0, height), random.integers(0, width))] = False
+    mask[top, left] = True
+    return mask, SIDES[seed % 3]

@@ -60,7 +60,7 @@ class Network:
 
     async def _execute(self, execution: Execution) -> None:
         async with self._busy:
-            await asyncio.sleep(0)  # all who leave together are in
+            await asyncio.sleep(0)  # all calls that leave together are in
             self._queue = {task: other for task, other in self._queue.items() if other is not execution}
             self.executions.append(execution)
             await asyncio.sleep(0.002)
@@ -85,12 +85,12 @@ def run(*loops: Awaitable[None]) -> None:
 
 
 def test_loops_of_any_length_share_every_execution(network: Network) -> None:
-    """But for the very first call, which finds nobody to wait for."""
+    """But for the very first call, which finds none to wait for."""
     run(network.loop("a", 6), network.loop("b", 2), network.loop("c", 4))
     assert network.groups == ["a", "abc", "abc", "ac", "ac", "a"]
 
 
-def test_who_comes_late_joins_the_next(network: Network) -> None:
+def test_a_late_loop_joins_the_next_batch(network: Network) -> None:
     async def late() -> None:
         await asyncio.sleep(0.001)  # the first call is under way
         await network.loop("b", 2)
@@ -99,13 +99,13 @@ def test_who_comes_late_joins_the_next(network: Network) -> None:
     assert network.groups == ["a", "ab", "ab"]
 
 
-def test_who_is_alone_waits_for_nobody(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_loop_does_not_wait(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nexus_ensembles.triton.batching.PATIENCE_S", 3600)
     run(asyncio.wait_for(network.loop("a", 5), 60))
     assert network.groups == ["a"] * 5
 
 
-def test_patience_with_who_does_not_return_ends(network: Network) -> None:
+def test_patience_with_a_loop_that_does_not_return_ends(network: Network) -> None:
     """Each of the others goes on; the timer of one round is none of the next."""
 
     async def all_and_later() -> None:
@@ -127,8 +127,8 @@ def test_a_failed_call_is_back_as_well(network: Network) -> None:
     assert network.groups == ["a", "a"]
 
 
-def test_kinds_do_not_meet_and_do_not_wait_for_each_other(network: Network) -> None:
-    """Loops that arrive by turns A b C d leave as AC and bd, and one kind is queued while the other runs."""
+def test_shapes_do_not_meet_and_do_not_wait_for_each_other(network: Network) -> None:
+    """Loops that arrive by turns A b C d leave as AC and bd, and one shape is queued while the other runs."""
     run(*(network.loop(name, 10) for name in "AbCdEf"))
     assert network.groups[2:] == ["ACE", "bdf"] * 9 + ["CE", "df"]
     assert all(execution.has_next for execution in network.executions[2:-3])
@@ -144,13 +144,13 @@ def test_more_rows_than_a_batch_are_groups_of_one_length_that_take_turns(network
 
 
 def test_a_call_of_more_rows_than_a_batch_leaves_alone(network: Network) -> None:
-    """The network says itself what it cannot take."""
+    """The network itself refuses it."""
     run(network.loop("a", 2, MAX_ROWS + 1), network.loop("b", 2, MAX_ROWS + 1))
     assert all(len(group) == 1 for group in network.groups)
 
 
-def test_a_kind_that_nobody_calls_is_forgotten(network: Network) -> None:
-    """Kinds are made of callers' sizes, and must not fill the memory."""
+def test_a_shape_that_is_no_longer_called_is_forgotten(network: Network) -> None:
+    """Shapes come from callers' sizes, and must not fill the memory."""
 
     async def main() -> None:
         await network.loop("a", 2)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import json_format, text_format
-from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, OutOfMemory, Overloaded
+from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, NotBuilt, OutOfMemory, Overloaded
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.support.pb_utils import (
@@ -120,7 +120,7 @@ def error(response: InferenceResponse) -> tuple[str, str]:
 
 
 def test_a_group_of_calls_is_a_batch_of_the_networks() -> None:
-    """The config says in two places what is one number."""
+    """The configs hold the one number in two places."""
 
     def config(name: str) -> ModelConfig:
         return text_format.Parse((CONFIG.parents[1] / name / "config.pbtxt").read_text(), ModelConfig())
@@ -213,6 +213,7 @@ def test_what_no_pipeline_can_take(stream: Any, asked: dict[str, Any], sentence:
         (Overloaded("it is full."), ("UNAVAILABLE", "it is full."), "overloaded"),
         (OutOfMemory("out of memory: no."), ("UNAVAILABLE", "out of memory: no."), "out_of_memory"),
         (Cancelled("gone."), ("CANCELLED", "gone."), "cancelled"),
+        (NotBuilt("it is not built."), ("INVALID_ARG", "it is not built."), "rejected"),
         (NetworkFailed("it failed."), ("INTERNAL", "it failed."), "failed"),
         (
             KeyError("/secret/path.py"),
@@ -257,7 +258,7 @@ def test_a_cancelled_request_calls_no_network_again(
 
 
 def test_fills_run_at_the_same_time_up_to_the_limit(stream: Any) -> None:
-    """One more is refused at once, while the others are under way, and makes room for nobody."""
+    """One more is refused at once, while the others are under way, and frees no place."""
     model = Model(stream)
     model.fill.gate.clear()
     running = [request() for _ in range(LIMIT)]
@@ -295,7 +296,7 @@ def test_a_network_out_of_memory_is_counted(stream: Any, bls: BLS, utils: Any) -
 
 
 def test_the_flag_is_sent_with_the_last_response(stream: Any) -> None:
-    """An empty response that only says "this was all" would be a second answer to HTTP's generate."""
+    """An empty response with the flag alone would be a second answer to HTTP's generate."""
     sent = request()
     Model(stream)(sent)
     assert [flags for _, flags in sent.sender.sent] == [FINAL]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, Overloaded
+from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, NotBuilt, OutOfMemory, Overloaded
 
 from tests.support.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError
 
@@ -110,6 +110,8 @@ def test_requests_that_no_pipeline_can_take(unary: Any, tensors: dict[str, Any],
         (BadInput("the mask is empty."), ("INVALID_ARG", "the mask is empty.")),
         (Overloaded("lama is full."), ("UNAVAILABLE", "lama is full.")),
         (Cancelled("gone."), ("CANCELLED", "gone.")),
+        (NotBuilt("sam2 is not built."), ("INVALID_ARG", "sam2 is not built.")),
+        (OutOfMemory("out of memory: no."), ("UNAVAILABLE", "out of memory: no.")),
         (NetworkFailed("lama failed."), ("INTERNAL", "lama failed.")),
         (
             KeyError("/secret/path.py"),
@@ -129,7 +131,7 @@ def test_each_request_fails_alone_and_plainly(
     responses = serve(unary, pipeline, good, bad, good)
     assert [response.has_error() for response in responses] == [False, True, False]
     assert error(responses[1]) == expected
-    # only what nobody expected is logged, with its stack
+    # only unexpected errors are logged, with their stack
     logged = [line for line in utils.log if "/secret/path.py" in line and "Traceback" in line]
     assert len(logged) == len(utils.log) == (1 if isinstance(raised, KeyError) else 0)
 
@@ -189,7 +191,7 @@ def test_a_network_that_answers_nothing_is_worth_another_try(unary: Any, bls: BL
 
 
 def test_an_optional_network_is_called_where_the_config_lists_it(unary: Any, bls: BLS) -> None:
-    """nexus-server takes out the list whose networks are not built."""
+    """nexus-server drops the list whose networks are not built."""
 
     async def pipeline(networks: Any, image: bytes) -> dict[str, Any]:
         return {"image": image, "score": (await networks.run(image.decode()))["filled"].sum()}
@@ -218,7 +220,7 @@ def test_nothing_is_called_for_a_caller_who_has_gone(unary: Any, bls: BLS) -> No
 
 
 def test_requests_of_one_execution_may_call_networks_more_or_less_often(unary: Any, bls: BLS) -> None:
-    """None waits for ever for another that has ended, failed or has more to do."""
+    """None hangs on another that has ended, failed or has more to do."""
     bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
 
     async def pipeline(networks: Any, image: bytes) -> dict[str, Any]:
