@@ -2,7 +2,7 @@
 
     python -m benchmarks.int8_quantizers [--models model_repository] [NETWORK ...]
 
-reads FP32 networks (``nexus-export build``) and writes results/int8_quantizers.json and results/int8_quantizers.md.
+reads FP32 networks (`nexus-export build`) and writes results/int8_quantizers.json and results/int8_quantizers.md.
 All calibrate on the same rows and leave out the same layers. Runs in the export environment.
 """
 
@@ -26,7 +26,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from benchmarks.int8 import run, seconds
 
-#: Not SAM's encoder, which takes minutes.
+# Not SAM's encoder, which takes minutes.
 COMPARED = ("u2net", "lama", "sam_decoder", "sdxl_unet", "sd15_unet")
 
 

@@ -27,7 +27,7 @@ from nexus_export.quality.gate import METRIC_TITLES
 from benchmarks.publish import RESULTS, machine, publish
 
 CACHE = Path("build/cache")
-#: Networks whose sheets are kept: one for each kind of output.
+# Networks whose sheets are kept: one for each kind of output.
 SHEETS = ("sam_encoder", "u2net", "lama", "sdxl_unet")
 REPOSITORIES = Path("build/quality")
 

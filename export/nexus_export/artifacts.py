@@ -11,17 +11,17 @@ from google.protobuf.message import DecodeError
 from nexus_export.files import sha256_of
 from nexus_export.networks import WIDTHS_KEY, Precision, Processor
 
-#: The ONNX metadata entry that tells what a network of the default profile was built from.
+# The ONNX metadata entry that tells what a network of the default profile was built from.
 FINGERPRINT_KEY = "nexus_export.fingerprint"
-#: The entry in its place that names the checkpoint, where a network was built from one: a published name, or a file's.
+# The entry in its place that names the checkpoint, where a network was built from one: a published name, or a file's.
 CHECKPOINT_KEY = "nexus_export.checkpoint"
 PRECISION_KEY = "nexus_export.precision"
-#: The entry of what an INT8 network was written for; TensorRT takes it in the form for GPUs alone.
+# The entry of what an INT8 network was written for; TensorRT takes it in the form for GPUs alone.
 PROCESSOR_KEY = "nexus_export.processor"
 SOURCE_KEY = "source"
 LICENCE_KEY = "licence"
 
-#: The file beside the artifact that holds what was measured of it.
+# The file beside the artifact that holds what was measured of it.
 QUALITY_FILE = "quality.json"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nexus_export.quality.bench import Bench
     from nexus_export.quality.record import Record
 
-#: What is taken where a network does not offer a precision.
+# What is taken where a network does not offer a precision.
 _NEXT: Mapping[Precision, Precision] = {"int8": "fp16", "fp16": "fp32"}
 
 
@@ -77,10 +77,8 @@ def build_networks(
         finish: called when all is well, before the networks are put in place.
         processor: what the networks are to run on, see `offered`.
 
-    Raises:
-        BuildError: the repository cannot be written.
-        QualityError: a network is not good enough, or there are no photos to tell by.
-        TemplateError: weights do not belong to their template.
+    Raises BuildError if the repository cannot be written; QualityError if a network is not good enough, or there are
+    no photos to tell by; TemplateError if weights do not belong to their template.
     """
     with _staging_in(repository) as folder:
         staged = []

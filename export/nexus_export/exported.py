@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nexus_export.networks import Network
 
 Array = NDArray[Any]
-#: Runs a network: inputs by name, each with its batch axis, to outputs by name.
+# Runs a network: inputs by name, each with its batch axis, to outputs by name.
 InferenceFn = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 

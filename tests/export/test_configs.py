@@ -21,10 +21,10 @@ TYPES = {
     model_config_pb2.TYPE_INT32: TensorProto.INT32,
 }
 
-#: Their conditions are as wide as the checkpoint makes them: a warm-up could not name a size that fits all.
+# Their conditions are as wide as the checkpoint makes them: a warm-up could not name a size that fits all.
 NOT_WARMED = {"sdxl_unet", "sd15_unet"}
 
-#: No queue policy, see sdxl_unet's config: the pipelines bound what waits.
+# No queue policy, see sdxl_unet's config: the pipelines bound what waits.
 UNBOUNDED = sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_", "sam2_", "isnet")))
 
 Tensor = tuple[str, int, list[int]]

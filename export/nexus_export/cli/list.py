@@ -22,7 +22,7 @@ from nexus_export.downloads.packages import PINNED_FILES
 from nexus_export.families.registry import CHECKPOINTS
 from nexus_export.networks import Metric, Network, artifact, choose
 
-#: The gates' figures, as short as a column of a narrow terminal wants.
+# The gates' figures, as short as a column of a narrow terminal wants.
 _SHORT: Mapping[Metric | Literal["max_abs", "max_relative"], str] = {
     "max_abs": "levels",
     "max_relative": "relative",

@@ -25,8 +25,7 @@ CACHE = Path("build/cache")
 def parse_precision(text: str) -> Precision:
     """The precision of this name.
 
-    Raises:
-        BuildError: there is none.
+    Raises BuildError if there is none.
     """
     if text not in get_args(Precision):
         raise BuildError(f"there is no precision {text!r}; choose from {', '.join(get_args(Precision))}.")
@@ -36,8 +35,7 @@ def parse_precision(text: str) -> Precision:
 def parse_processor(text: str) -> Processor:
     """The kind of processor of this name.
 
-    Raises:
-        BuildError: there is none.
+    Raises BuildError if there is none.
     """
     if text not in get_args(Processor):
         raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Processor))}.")

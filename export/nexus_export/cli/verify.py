@@ -56,9 +56,8 @@ def verify(
 ) -> "list[Record]":
     """Measure the built networks of these names, or all; each keeps its figures, and a sheet of it goes to `report`.
 
-    Raises:
-        BuildError: a network is not built, or its file is damaged.
-        QualityError: there are no photos, or a network does not run.
+    Raises BuildError if a network is not built, or its file is damaged; QualityError if there are no photos, or a
+    network does not run.
     """
     from nexus_export.quality.bench import Bench
     from nexus_export.quality.sheet import write_sheet

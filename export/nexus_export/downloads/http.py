@@ -20,11 +20,11 @@ from nexus_export.errors import SourceError
 from nexus_export.files import Report, sha256_of, translate_os_errors
 
 HUB = "huggingface.co"
-#: No byte for so long is a lost connection.
+# No byte for so long is a lost connection.
 TIMEOUT_SECONDS = 30
-#: Waits between attempts of which none brought a byte.
+# Waits between attempts of which none brought a byte.
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
-#: Between two reports.
+# Between two reports.
 REPORT_SECONDS = 1.0
 
 _BLOCK = 1 << 20
@@ -43,9 +43,8 @@ def download(url: str, path: Path, sha256: str | None, size: int | None, report:
     is taken up again up to five times in a row. `size` in bytes is what is expected, for the progress and the room on
     the disk; `report` is told of the progress at most once a second.
 
-    Raises:
-        SourceError: the server does not have the file or refuses it, the network fails, the checksum is wrong, or the
-            file cannot be stored. Only a wrong checksum removes what has arrived.
+    Raises SourceError if the server does not have the file or refuses it, the network fails, the checksum is wrong, or
+    the file cannot be stored. Only a wrong checksum removes what has arrived.
     """
     part = path.with_name(f"{path.name}.part")
     with translate_os_errors(path.parent, SourceError, "--cache"):

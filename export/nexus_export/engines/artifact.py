@@ -30,9 +30,8 @@ def write_engine(
     Its manifest lies beside it. Engine and manifest are taken away first, so that an engine is never there with
     another's manifest. See `Order` for the last three.
 
-    Raises:
-        BuildError: there is no ONNX file, it changed while the engine was built, the library does not build it for
-            this GPU, or the disk is full.
+    Raises BuildError if there is no ONNX file, it changed while the engine was built, the library does not build it
+    for this GPU, or the disk is full.
     """
     path = artifact(network.name, repository)
     if not path.is_file():

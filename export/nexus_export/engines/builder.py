@@ -42,8 +42,7 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
 
     Types are those of the graph (a strongly typed network): what the export keeps in FP32 stays so.
 
-    Raises:
-        BuildError: the library does not build for this GPU, or cannot build this network.
+    Raises BuildError if the library does not build for this GPU, or cannot build this network.
     """
     api, log = library.api, Log()
     library.check(order.gpu)

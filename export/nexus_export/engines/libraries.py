@@ -12,7 +12,7 @@ from typing import Any
 
 from nexus_export.errors import BuildError
 
-#: GPU architectures that networks are built for: "sm86" is compute capability 8.6.
+# GPU architectures that networks are built for: "sm86" is compute capability 8.6.
 ARCHITECTURES = ("sm75", "sm80", "sm86", "sm89", "sm90", "sm120")
 
 BACKENDS = ("tensorrt", "rtx")
@@ -66,8 +66,7 @@ class Library:
 def load(backend: str) -> Library:
     """The library of this environment that `backend` names.
 
-    Raises:
-        BuildError: it is not installed, or cannot be loaded.
+    Raises BuildError if it is not installed, or cannot be loaded.
     """
     title = _TITLES[backend]
     try:

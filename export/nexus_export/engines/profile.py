@@ -19,7 +19,7 @@ class Shapes(NamedTuple):
     most: tuple[int, ...]
 
 
-#: By input.
+# By input.
 Profile = Mapping[str, Shapes]
 
 
@@ -31,8 +31,7 @@ def widths_of(metadata: Mapping[str, str]) -> dict[str, int]:
 def profile(network: Network, widths: Mapping[str, int], max_batch: int | None = None) -> Profile:
     """The shapes of every input of `network`, at most `max_batch` rows (default: its config's).
 
-    Raises:
-        BuildError: a width is not known.
+    Raises BuildError if a width is not known.
     """
     most = min(max_batch or network.max_batch, network.max_batch)
     batch = Range(1, min(USUAL_BATCH, most), most)

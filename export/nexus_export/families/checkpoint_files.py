@@ -16,10 +16,10 @@ from torch import Tensor
 from nexus_export.errors import CheckpointError
 from nexus_export.families import torchscript_archive
 
-#: Under which a training framework keeps the weights, beside its own state.
+# Under which a training framework keeps the weights, beside its own state.
 _NESTINGS = ("state_dict", "model")
 
-#: Packages whose objects published checkpoints mention beside their tensors: the state of their training.
+# Packages whose objects published checkpoints mention beside their tensors: the state of their training.
 _TRAINING_STATE = frozenset({"pytorch_lightning", "lightning", "omegaconf", "typing", "argparse", "numpy"})
 _PLAIN_TYPES = frozenset(
     {"collections.defaultdict", *(f"builtins.{name}" for name in ("dict", "list", "int", "float", "str"))}
@@ -46,8 +46,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     file, mapped into memory: they take none until they are read, and the file must stay while they are in use.
     No code that the file carries is run: the objects of training frameworks are left out, and any other is refused.
 
-    Raises:
-        CheckpointError: the file is missing, damaged, no checkpoint, or carries code.
+    Raises CheckpointError if the file is missing, damaged, no checkpoint, or carries code.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint's file.")
@@ -81,8 +80,7 @@ def check_architecture(
 
     `published` is the name under which that architecture was published: "big-lama".
 
-    Raises:
-        CheckpointError: it has others; the text names the first, in the order of `expected`.
+    Raises CheckpointError if it has others; the text names the first, in the order of `expected`.
     """
     difference = next(iter(_differences(state, expected)), None)
     if difference is not None:

@@ -40,9 +40,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     The tensors are views of the file, mapped into memory: they take none until they are read.
 
-    Raises:
-        pickle.UnpicklingError: the pickle holds what TorchScript does not write.
-        OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError: the file is damaged.
+    Raises pickle.UnpicklingError if the pickle holds what TorchScript does not write; OSError, KeyError, TypeError,
+    ValueError, RuntimeError, zipfile.BadZipFile, EOFError if the file is damaged.
     """
     with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
         [name] = [name for name in archive.namelist() if name.endswith("/data.pkl")]

@@ -42,17 +42,16 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
     "u2net": Normalisation(PIXEL_MEAN, PIXEL_STD),
     "isnet": Normalisation((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
 }
-#: A black image, or a flat prediction, divides by this; rembg has it for the first.
+# A black image, or a flat prediction, divides by this; rembg has it for the first.
 _TINY = 1e-6
-#: The opset from which an operator takes its axes as an input.
+# The opset from which an operator takes its axes as an input.
 _AXES_ARE_INPUT = {"Squeeze": 13, "ReduceMax": 18, "ReduceMin": 18}
 
 
 def exports(path: Path, name: str) -> Iterator[ExportedNetwork]:
     """The network "u2net" or "isnet" out of a published ONNX file.
 
-    Raises:
-        CheckpointError: the file is missing, damaged, or another network's.
+    Raises CheckpointError if the file is missing, damaged, or another network's.
     """
     network = NETWORKS[name]
     yield ExportedNetwork(network, build(_read(path, network), name), {}, partial(reference, path, name))

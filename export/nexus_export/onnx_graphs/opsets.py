@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto, version_converter
 
-#: The first IR version that all opsets up to 21 may stand in.
+# The first IR version that all opsets up to 21 may stand in.
 _IR_VERSION = 10
 # Tensors of more bytes are kept from the converter, which serialises the graph: a protobuf message ends at 2 GB.
 _LARGE_BYTES = 1 << 16

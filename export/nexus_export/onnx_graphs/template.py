@@ -72,8 +72,7 @@ def check_names(
 ) -> dict[str, tuple[int, ...]]:
     """Check that `weights` has the names that `template` waits for, and return `weight_shapes`.
 
-    Raises:
-        TemplateError: a weight is missing or surplus.
+    Raises TemplateError if a weight is missing or surplus.
     """
     expected = weight_shapes(template)
     missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
@@ -88,8 +87,7 @@ def check_names(
 def cast_weight(tensor: onnx.TensorProto, weight: NDArray[np.generic]) -> NDArray[np.generic]:
     """`weight` in the type that the initializer declares, in C order.
 
-    Raises:
-        TemplateError: it is of another shape.
+    Raises TemplateError if it is of another shape.
     """
     if weight.shape != tuple(tensor.dims):
         raise TemplateError(
@@ -108,8 +106,7 @@ def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) 
         template: what `strip` returned, as written to disk and read back.
         weights: arrays by state-dict name; FP16 storage of FP32 weights is fine.
 
-    Raises:
-        TemplateError: a weight is missing, surplus or of another shape.
+    Raises TemplateError if a weight is missing, surplus or of another shape.
     """
     expected = check_names(template, weights)
     model = onnx.ModelProto()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nexus_export.onnx_graphs.attention_symbolic import fused_attention
 from nexus_export.onnx_graphs.template import strip
 
-#: LayerNormalization came with 17; every engine we serve with reads it.
+# LayerNormalization came with 17; every engine we serve with reads it.
 OPSET = 17
 
 

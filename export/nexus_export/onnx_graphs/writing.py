@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 from nexus_export.files import part_of, translate_os_errors
 from nexus_export.onnx_graphs.template import cast_weight, check_names, fill, weight_bytes
 
-#: A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
+# A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
 INLINE_BYTES = 1 << 30
 # Engines map the file into memory, which pages begin.
 _ALIGNMENT = 4096

@@ -15,15 +15,15 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper, numpy_hel
 from nexus_export.errors import BuildError
 from nexus_export.onnx_graphs.element_types import element_types
 
-#: In a set of operators: all of them. Weights are then stored in FP16, and nothing is computed in it.
+# In a set of operators: all of them. Weights are then stored in FP16, and nothing is computed in it.
 ALL_OPS = "*"
 
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-#: They read a tensor of any type, and its type changes nothing of what they write.
+# They read a tensor of any type, and its type changes nothing of what they write.
 _TYPELESS = {"Shape", "Size", "Cast"}
-#: What may stand between a weight and the operator that computes with it.
+# What may stand between a weight and the operator that computes with it.
 _ARRANGING = {"Transpose", "Reshape", "Identity"}
-#: The opset from which quantized tensors become FP16; before, the operator that reads them stays FP32 with them.
+# The opset from which quantized tensors become FP16; before, the operator that reads them stays FP32 with them.
 HALF_DEQUANTIZE = 19
 
 
@@ -34,8 +34,7 @@ def to_half(model: onnx.ModelProto, fp32_ops: Collection[str]) -> onnx.ModelProt
         model: a template, or a graph with its weights.
         fp32_ops: operators that stay FP32 with all their inputs and outputs; `ALL_OPS` is every one.
 
-    Raises:
-        BuildError: the graph has an If, a Loop or a Scan.
+    Raises BuildError if the graph has an If, a Loop or a Scan.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
@@ -69,7 +68,7 @@ class _Conversion:
         numbers |= {name: tensor for name, tensor in constants.items() if name in halfly - singly}
         for name in numbers.keys() - kept:
             _halve(numbers[name])
-        #: Tensors that are FP16 by themselves.
+        # Tensors that are FP16 by themselves.
         self.half = numbers.keys() - kept
         for index in self.chosen:
             node = self.graph.node[index]

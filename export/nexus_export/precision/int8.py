@@ -44,8 +44,7 @@ def quantize(
         metadata: the file's entries.
         fp32_ops: operators that a GPU computes in FP32, see `to_half`.
 
-    Raises:
-        BuildError: the disk is full, or the folder cannot be written.
+    Raises BuildError if the disk is full, or the folder cannot be written.
     """
     model = fold(onnx.load(str(model_path)))
     chosen = without(layers(model), keep)

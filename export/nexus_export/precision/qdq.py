@@ -17,7 +17,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from nexus_export.exported import Array
 from nexus_export.precision.calibration import Ranges
 
-#: Layers that engines multiply in INT8. Not ConvTranspose: onnxruntime has none, and dequantises at every run.
+# Layers that engines multiply in INT8. Not ConvTranspose: onnxruntime has none, and dequantises at every run.
 LAYERS = frozenset({"Conv", "MatMul", "Gemm"})
 # An activation that engines fold into the layer before it.
 _ACTIVATIONS = frozenset({"Relu", "Clip"})

@@ -26,10 +26,10 @@ from tests.export.support.compiling import at_fp16, two_sided
 Artifact = Callable[[str], Path]
 ROOT = Path(__file__).parents[3]
 
-#: Networks that keep an FP32 matrix product at FP16: LaMa's DFT, and the attention of the autoencoders, which compute
-#: in FP32 throughout.
+# Networks that keep an FP32 matrix product at FP16: LaMa's DFT, and the attention of the autoencoders, which compute
+# in FP32 throughout.
 FP32_PRODUCTS = {"lama"} | {name for name in NETWORKS if "_vae_" in name}
-#: For a second architecture these are compiled in tests/full: 5 to 13 seconds of a core each.
+# For a second architecture these are compiled in tests/full: 5 to 13 seconds of a core each.
 SLOW = {"sam_encoder", "sdxl_unet", "sd15_unet"}
 
 

@@ -24,7 +24,7 @@ from tests.export.full.figures import measured, record
 from tests.export.support import published_lama, published_sam
 
 PHOTOS = Path(__file__).parents[3] / "demo" / "photos"
-#: A ViT takes half a minute a run.
+# A ViT takes half a minute a run.
 RUNS = 2
 
 

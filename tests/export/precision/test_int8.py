@@ -28,7 +28,7 @@ PHOTOS = Path(__file__).parents[3] / "demo" / "photos"
 CALIBRATION_PHOTOS = 2
 TEST_PHOTOS = 2
 OFFERED = ["sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet"]
-#: Bytes of all weights, INT8 to FP32. Of the tiny UNets' files, unlike full-size ones, a good part is the graph.
+# Bytes of all weights, INT8 to FP32. Of the tiny UNets' files, unlike full-size ones, a good part is the graph.
 WEIGHT_RATIO_MOST = 0.30
 
 

@@ -16,7 +16,7 @@ from nexus_export.quality import speed, verify
 from nexus_export.quality.simulation import halves, served_run
 from onnx import TensorProto, helper, numpy_helper
 
-#: Whole numbers from -4 to 4, which FP16 holds.
+# Whole numbers from -4 to 4, which FP16 holds.
 ROW = {"x": (np.arange(256).reshape(1, 16, 16) % 9 - 4).astype(np.float32)}
 NETWORK = Network(
     "scaled",

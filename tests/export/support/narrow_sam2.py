@@ -16,7 +16,7 @@ from nexus_export.networks import artifact
 from nexus_export.onnx_graphs.writing import write_network
 from torch import Tensor
 
-#: Windows that need filling up, a global block and every stage's change, as the published sizes have them.
+# Windows that need filling up, a global block and every stage's change, as the published sizes have them.
 CONFIG = HieraConfig(8, 1, (1, 2, 3, 1), (4,), background=7)
 SIZES = {"narrow": CONFIG}
 

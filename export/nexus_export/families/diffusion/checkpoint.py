@@ -24,7 +24,7 @@ from nexus_export.inference import torch_run
 from nexus_export.networks import GROUPS, NETWORKS
 from nexus_export.onnx_graphs.template import weight_shapes
 
-#: The file that tells a checkpoint of random weights from a trained one.
+# The file that tells a checkpoint of random weights from a trained one.
 RANDOM_WEIGHTS = "RANDOM_WEIGHTS"
 
 _COMPONENTS = {
@@ -65,16 +65,14 @@ class Checkpoint:
     def empty_model(self, component: str) -> Any:
         """The model of this name without its weights, in eval mode: it can be traced, and what it computes is 0.
 
-        Raises:
-            CheckpointError: its configuration is not one that the libraries know.
+        Raises CheckpointError if its configuration is not one that the libraries know.
         """
         return empty_models.build(component, self.config(component), self.name)
 
     def weights(self, component: str) -> ModelWeights:
         """The weights of the model of this name, each read when it is asked for.
 
-        Raises:
-            CheckpointError: they are missing, damaged or not its configuration's.
+        Raises CheckpointError if they are missing, damaged or not its configuration's.
         """
         return open_model(self.folder / component, self.shapes(component), self.name)
 
@@ -87,8 +85,7 @@ class Checkpoint:
     def load(self, component: str) -> Any:
         """The model of this name, on the CPU, in FP32 and in eval mode.
 
-        Raises:
-            CheckpointError: as `empty_model` and `weights`.
+        Raises CheckpointError as `empty_model` and `weights` do.
         """
         model = self.empty_model(component)
         weights = self.weights(component)
@@ -129,8 +126,7 @@ def exports(checkpoint: Checkpoint, *networks: str) -> Iterator[ExportedNetwork]
 def reference(checkpoint: Checkpoint, network: str) -> InferenceFn:
     """The network of this name in torch, in FP32: 10 GB of SDXL's UNet.
 
-    Raises:
-        CheckpointError: its weights are incomplete or damaged.
+    Raises CheckpointError if its weights are incomplete or damaged.
     """
     return torch_run(trace(network, checkpoint.load).module, NETWORKS[network])
 

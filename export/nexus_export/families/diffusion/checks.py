@@ -12,7 +12,7 @@ from typing import Any
 from nexus_export.errors import CheckpointError
 from nexus_export.families.diffusion.clip_vocabulary import MERGES_SHA256, merges_sha256
 
-#: What the pipeline samples with; both published checkpoints were trained with it.
+# What the pipeline samples with; both published checkpoints were trained with it.
 TRAINING_TIMESTEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 SCHEDULE = {
@@ -23,7 +23,7 @@ SCHEDULE = {
     "prediction_type": "epsilon",
 }
 UNET_CHANNELS = 9
-#: Height and width before cropping, top and left of the crop, height and width wanted.
+# Height and width before cropping, top and left of the crop, height and width wanted.
 TIME_IDS = 6
 
 _TITLES = {"sdxl": "SDXL", "sd15": "SD 1.5"}
@@ -32,9 +32,8 @@ _TITLES = {"sdxl": "SDXL", "sd15": "SD 1.5"}
 def check_servable(tier: str, folder: Path) -> None:
     """Check the checkpoint in `folder` for tier "sdxl" or "sd15".
 
-    Raises:
-        CheckpointError: it is of the other tier, no inpainting model, or was trained with another noise schedule or
-            vocabulary than the pipeline's; or a configuration cannot be read.
+    Raises CheckpointError if it is of the other tier, no inpainting model, or was trained with another noise schedule
+    or vocabulary than the pipeline's; or a configuration cannot be read.
     """
     name = str(folder)
     found = "sdxl" if "text_encoder_2" in read_json(folder / "model_index.json", name) else "sd15"
@@ -53,8 +52,7 @@ def check_servable(tier: str, folder: Path) -> None:
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """The JSON object at `path`, which belongs to the checkpoint `name`.
 
-    Raises:
-        CheckpointError: it is missing or damaged.
+    Raises CheckpointError if it is missing or damaged.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ MERGES = 48_894
 START, END = "<|startoftext|>", "<|endoftext|>"
 HEADER = "#version: 0.2"
 
-#: Of the merges alone, a line each, without the header.
+# Of the merges alone, a line each, without the header.
 MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
 
 

@@ -29,8 +29,7 @@ def build(component: str, config: Mapping[str, Any], name: str) -> nn.Module:
         config: its config.json.
         name: the checkpoint's, for messages.
 
-    Raises:
-        CheckpointError: the library does not know such a model.
+    Raises CheckpointError if the library does not know such a model.
     """
     transformers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.set_verbosity_error()

@@ -23,7 +23,7 @@ _VARIANTS = ("", ".fp16")
 # Names of the autoencoder's attention before diffusers 0.12.
 _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 _ATTENTION = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.(weight|bias)$")
-#: The types that weights are published in, as safetensors calls them. Others, as FP8, numpy does not have.
+# The types that weights are published in, as safetensors calls them. Others, as FP8, numpy does not have.
 _TYPES = ("F64", "F32", "F16", "BF16")
 # A buffer of old text encoders: the numbers from 0 to 76.
 _IGNORED = ".position_ids"
@@ -63,9 +63,8 @@ def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -
         shapes: the model's state dict, by the names of today's libraries.
         name: the checkpoint's, for messages.
 
-    Raises:
-        CheckpointError: a file is missing, damaged or no safetensors; a weight is missing, of another shape or an
-            unknown type, or one that the model does not have.
+    Raises CheckpointError if a file is missing, damaged or no safetensors; a weight is missing, of another shape or an
+    unknown type, or one that the model does not have.
     """
     try:
         found, files, types = _headers(folder)

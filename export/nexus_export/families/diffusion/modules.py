@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-#: Tokens of a prompt, CLIP's fixed length.
+# Tokens of a prompt, CLIP's fixed length.
 TOKENS = 77
 _LEGACY_END_TOKEN = 2
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-#: Of the published autoencoders: what scales their latents to a deviation of 1.
+# Of the published autoencoders: what scales their latents to a deviation of 1.
 SCALING_FACTORS = {"sdxl": 0.13025, "sd15": 0.18215}
 
-#: Where a network's output would be too small: with these, predicted noise and latents have a deviation near
-#: 1, as trained networks' have, so that sampling neither explodes nor stands still.
+# Where a network's output would be too small: with these, predicted noise and latents have a deviation near
+# 1, as trained networks' have, so that sampling neither explodes nor stands still.
 _GAINS = {"unet.conv_out.weight": 1.9, "vae.quant_conv.weight": 12.0}
 
 

@@ -23,7 +23,7 @@ from nexus_export.families.diffusion.modules import (
 from nexus_export.networks import GROUPS
 from nexus_export.onnx_graphs.torchscript import export_template
 
-#: Models by their folder's name in a diffusers checkpoint; loaded one network at a time.
+# Models by their folder's name in a diffusers checkpoint; loaded one network at a time.
 Load = Callable[[str], Any]
 
 # Two rows, not square, divisible by every UNet's factor: no axis can be mistaken for another while tracing.

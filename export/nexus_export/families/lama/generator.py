@@ -20,19 +20,19 @@ from nexus_export.families.lama.grain import BANDS
 class GeneratorConfig:
     """Size of a generator; the defaults are big-lama (51 million parameters)."""
 
+    # Channels after the first convolution; each downsampling doubles them.
     width: int = 64
-    """Channels after the first convolution; each downsampling doubles them."""
     downsamplings: int = 3
     blocks: int = 18
+    # Share of the bottleneck's channels that take the Fourier path.
     global_ratio: float = 0.75
-    """Share of the bottleneck's channels that take the Fourier path."""
     max_width: int = 1024
+    # "sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and the loudness
+    # of every band of noise (`nexus_export.lama.grain`).
     output: Literal["sigmoid", "residual"] = "sigmoid"
-    """"sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and
-    the loudness of every band of noise (``nexus_export.lama.grain``)."""
 
     def channels(self, level: int) -> int:
-        """Channels after ``level`` downsamplings."""
+        """Channels after `level` downsamplings."""
         return min(self.max_width, self.width << level)
 
     @property
@@ -43,9 +43,9 @@ class GeneratorConfig:
 
 IN_CHANNELS = 4  # RGB and the mask
 OUT_CHANNELS = 3
+# Of a residual: the last layer sums hundreds of inputs, and unscaled, the noise of the first training steps is so loud
+# that training silences the whole decoder to be rid of it.
 RESIDUAL_SCALE = 0.1
-"""Of a residual: the last layer sums hundreds of inputs, and unscaled, the noise of the first training steps
-is so loud that training silences the whole decoder to be rid of it."""
 
 
 class FourierUnit(nn.Module):
@@ -57,7 +57,7 @@ class FourierUnit(nn.Module):
         self.bn = nn.BatchNorm2d(channels * 2)
 
     def forward(self, x: Tensor, basis: FourierBasis | None) -> Tensor:
-        """[B, C, H, W] to the same shape; through torch.fft where ``basis`` is None."""
+        """[B, C, H, W] to the same shape; through torch.fft where `basis` is None."""
         batch, channels, height, width = x.shape
         x = x.float()  # the transform stays FP32 under autocast: its sums run over the whole image
         if basis is None:
@@ -186,7 +186,7 @@ class ResidualBlock(nn.Module):
 class Generator(nn.Module):
     """LaMa's generator.
 
-    ``matrix_dft`` selects the DFT by matrix products, which exports; False (training) uses torch.fft.
+    `matrix_dft` selects the DFT by matrix products, which exports; False (training) uses torch.fft.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -224,7 +224,7 @@ class Generator(nn.Module):
                 2 ** downsamplings, and at least twice that (reflection needs two rows).
 
         Returns:
-            FP32 [B, outputs, H, W]: see ``GeneratorConfig.output``.
+            FP32 [B, outputs, H, W]: see `GeneratorConfig.output`.
         """
         first_block = 2 + self.config.downsamplings
         decoder = first_block + self.config.blocks + 1

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Wavelengths of 2 to 4, 4 to 8 and 8 to 16 pixels. What is coarser can be predicted and is the generator's own.
 OCTAVES, DIRECTIONS = 3, 4
-"""Wavelengths of 2 to 4, 4 to 8 and 8 to 16 pixels. What is coarser can be predicted and is the generator's own."""
 
 BANDS = OCTAVES * DIRECTIONS
 
+# Pixels after which the noise repeats.
 SIDE = 96
-"""Pixels after which the noise repeats."""
 
+# Pixels of the square that loudness is averaged over. Let to flicker, it learns to be loud in single pixels, which
+# costs SSIM least and is seen as specks.
 EVEN = 9
-"""Pixels of the square that loudness is averaged over. Let to flicker, it learns to be loud in single pixels, which
-costs SSIM least and is seen as specks."""
 
 
 @lru_cache

@@ -10,8 +10,8 @@ large holes that measured 0.3 dB more than weights by share, and keeps every num
 from torch import Tensor
 from torch.nn import functional
 
+# Halvings: 2048 pixels come down to one; of a larger image a few pixels are left, which does as well.
 LEVELS = 11
-"""Halvings: 2048 pixels come down to one; of a larger image a few pixels are left, which does as well."""
 
 
 def _halve(x: Tensor) -> Tensor:

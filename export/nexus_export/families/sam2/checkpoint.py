@@ -20,7 +20,7 @@ from nexus_export.networks import NETWORKS, Network
 from nexus_export.onnx_graphs.template import shorten_names, weight_shapes
 from nexus_export.onnx_graphs.torchscript import export_template
 
-#: The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
+# The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
 SIZES: Mapping[str, HieraConfig] = MappingProxyType(
     {
         "tiny": HieraConfig(96, 1, (1, 2, 7, 2), (5, 7, 9), background=7),
@@ -30,7 +30,7 @@ SIZES: Mapping[str, HieraConfig] = MappingProxyType(
     }
 )
 
-#: Weights that only a video needs: the memory of earlier frames, and whether the object is to be seen in this one.
+# Weights that only a video needs: the memory of earlier frames, and whether the object is to be seen in this one.
 _VIDEO = (
     "memory_attention.",
     "memory_encoder.",
@@ -48,8 +48,7 @@ _VIDEO = (
 def exports(path: Path, sizes: Mapping[str, HieraConfig] = SIZES) -> Iterator[ExportedNetwork]:
     """sam2_encoder, then sam2_decoder, out of a checkpoint of one of `sizes`; weights are read when asked for.
 
-    Raises:
-        CheckpointError: the file cannot be read safely, or is no SAM 2.1 of these sizes.
+    Raises CheckpointError if the file cannot be read safely, or is no SAM 2.1 of these sizes.
     """
     state = {name: tensor for name, tensor in read_state(path).items() if not name.startswith(_VIDEO)}
     encoder, decoder = Sam2Encoder(_config(state, path, sizes)), Sam2Decoder()

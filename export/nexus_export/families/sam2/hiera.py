@@ -19,7 +19,7 @@ from torch.nn import functional
 from nexus_export.families.sam import windows
 from nexus_export.families.sam.constants import IMAGE_SIZE
 
-#: The patches' stride: the first stage works on a quarter of the image's size.
+# The patches' stride: the first stage works on a quarter of the image's size.
 STRIDE = 4
 
 _EPSILON = 1e-6

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Inputs = dict[str, Floats]
 
-#: Points in the 1024 frame and their labels, closed as SAM's predictor does: -1 where there is no box.
+# Points in the 1024 frame and their labels, closed as SAM's predictor does: -1 where there is no box.
 PROMPTS = {
     "one click": ([(512, 300), (0, 0)], [1, -1]),
     "two clicks": ([(512, 300), (300, 500), (0, 0)], [1, 1, -1]),
