@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from nexus_export.files import sha256_of
-from nexus_export.networks import WIDTHS_KEY, Precision, Processor
+from nexus_export.networks import FIXED_DIMS_KEY, Precision, Target
 
 # The ONNX metadata entry that tells what a network of the default profile was built from.
 FINGERPRINT_KEY = "nexus_export.fingerprint"
@@ -17,7 +17,7 @@ FINGERPRINT_KEY = "nexus_export.fingerprint"
 CHECKPOINT_KEY = "nexus_export.checkpoint"
 PRECISION_KEY = "nexus_export.precision"
 # The entry of what an INT8 network was written for; TensorRT takes it in the form for GPUs alone.
-PROCESSOR_KEY = "nexus_export.processor"
+TARGET_KEY = "nexus_export.processor"
 SOURCE_KEY = "source"
 LICENCE_KEY = "licence"
 
@@ -26,11 +26,11 @@ QUALITY_FILE = "quality.json"
 
 
 def metadata_of(
-    origin: Mapping[str, str], precision: Precision, widths: Mapping[str, int], processor: Processor
+    origin: Mapping[str, str], precision: Precision, fixed_dims: Mapping[str, int], target: Target
 ) -> dict[str, str]:
-    """The entries of an artifact; `origin` names what it comes from, and INT8 alone depends on `processor`."""
-    form = {PROCESSOR_KEY: processor} if precision == "int8" else {}
-    sizes = {WIDTHS_KEY: json.dumps(dict(widths))} if widths else {}
+    """The entries of an artifact; `origin` names what it comes from, and INT8 alone depends on `target`."""
+    form = {TARGET_KEY: target} if precision == "int8" else {}
+    sizes = {FIXED_DIMS_KEY: json.dumps(dict(fixed_dims))} if fixed_dims else {}
     return {**origin, PRECISION_KEY: precision, **form, **sizes}
 
 
@@ -54,9 +54,9 @@ def precision_of(metadata: Mapping[str, str]) -> Precision:
             return "fp32"
 
 
-def processor_of(metadata: Mapping[str, str]) -> Processor:
+def target_of(metadata: Mapping[str, str]) -> Target:
     """What the artifact was written for; only of INT8 ones does it say."""
-    return "gpu" if metadata.get(PROCESSOR_KEY) == "gpu" else "cpu"
+    return "gpu" if metadata.get(TARGET_KEY) == "gpu" else "cpu"
 
 
 def file_bytes(path: Path) -> int:

@@ -14,7 +14,7 @@ from nexus_export.artifacts import QUALITY_FILE, file_bytes, metadata_of
 from nexus_export.errors import QualityError
 from nexus_export.exported import ExportedNetwork
 from nexus_export.files import Report, translate_os_errors, write_file
-from nexus_export.networks import Network, Precision, Processor, artifact
+from nexus_export.networks import Network, Precision, Target, artifact
 from nexus_export.onnx_graphs.writing import move_network, write_network
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ class _Staged:
     fp32: Path  # its FP32 form; at FP32 the same file
 
 
-def offered(network: Network, precision: Precision, processor: Processor = "cpu") -> Precision:
+def offered(network: Network, precision: Precision, target: Target = "cpu") -> Precision:
     """`precision`, or the next higher one that the network's gate has a bound for; on a CPU, INT8 only where it is
     quicker than FP32.
     """
-    if precision == "int8" and processor == "cpu" and not network.int8_on_cpu:
+    if precision == "int8" and target == "cpu" and not network.int8_on_cpu:
         precision = _NEXT[precision]
     while precision != "fp32" and precision not in network.gate.bounds:
         precision = _NEXT[precision]
@@ -63,7 +63,7 @@ def build_networks(
     bench: "Bench | None",
     report: Report,
     finish: Callable[[], None] = lambda: None,
-    processor: Processor = "cpu",
+    target: Target = "cpu",
 ) -> list[Built]:
     """Write each export's network at `precision`, measure it, and put all of them in place.
 
@@ -75,7 +75,7 @@ def build_networks(
         bench: None measures nothing, which FP32 alone allows.
         report: is told of each step that takes time.
         finish: called when all is well, before the networks are put in place.
-        processor: what the networks are to run on, see `offered`.
+        target: what the networks are to run on, see `offered`.
 
     Raises BuildError if the repository cannot be written; QualityError if a network is not good enough, or there are
     no photos to tell by; TemplateError if weights do not belong to their template.
@@ -85,8 +85,8 @@ def build_networks(
         for export in exports:
             if bench is not None:
                 bench.add(export)
-            chosen = offered(export.network, precision, processor)
-            staged.append(_stage(export, chosen, folder, origin, bench, report, processor))
+            chosen = offered(export.network, precision, target)
+            staged.append(_stage(export, chosen, folder, origin, bench, report, target))
         records: list[Record | None] = [None] * len(staged)
         if bench is not None:
             for index, item in enumerate(staged):
@@ -107,10 +107,10 @@ def _stage(
     origin: Mapping[str, str],
     bench: "Bench | None",
     report: Report,
-    processor: Processor,
+    target: Target,
 ) -> _Staged:
     name = export.network.name
-    metadata = metadata_of(origin, precision, export.widths, processor)
+    metadata = metadata_of(origin, precision, export.fixed_dims, target)
     path, fp32 = artifact(name, folder), artifact(name, folder / "fp32")
     report(f"writing {name} at {precision}")
     if precision == "fp32":
@@ -127,7 +127,7 @@ def _stage(
 
         network = export.network
         calibration = bench.calibration(network)
-        quantize(fp32, calibration, network.int8_keep, path, metadata, processor, network.fp32_ops)
+        quantize(fp32, calibration, network.int8_keep, path, metadata, target, network.fp32_ops)
     return _Staged(export, precision, path, fp32)
 
 

@@ -22,7 +22,7 @@ class ExportedNetwork:
     `template` waits for `weights` (see `onnx_graphs.template`) or, where it was published as ONNX, holds its own and
     `weights` is empty. `weights` may load each array when it is asked for: at full size not all fit in memory.
     `reference` loads the same network in torch, in FP32, or the published ONNX file where no torch code exists.
-    `widths` are the sizes of the axes that the checkpoint fixes, see `networks.WIDTHS_KEY`.
+    `fixed_dims` are the sizes of the axes that the checkpoint fixes, see `networks.FIXED_DIMS_KEY`.
     `fp32_ops` take the place of `Network.fp32_ops` where the checkpoint's weights need others; None: they do not.
     """
 
@@ -30,7 +30,7 @@ class ExportedNetwork:
     template: onnx.ModelProto
     weights: Mapping[str, NDArray[np.generic]]
     reference: Callable[[], InferenceFn]
-    widths: Mapping[str, int] = field(default_factory=dict)
+    fixed_dims: Mapping[str, int] = field(default_factory=dict)
     fp32_ops: frozenset[str] | None = None
 
     @property

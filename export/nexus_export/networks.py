@@ -14,7 +14,7 @@ from nexus_export.errors import BuildError
 
 DType = Literal["UINT8", "INT32", "FP32"]
 Precision = Literal["fp32", "fp16", "int8"]
-Processor = Literal["cpu", "gpu"]
+Target = Literal["cpu", "gpu"]
 Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db"]
 
 
@@ -56,7 +56,7 @@ class Network:
     outputs: tuple[Tensor, ...]
     max_batch: int
     gate: Gate
-    # Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata holds it (`WIDTHS_KEY`).
+    # Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata holds it (`FIXED_DIMS_KEY`).
     axes: Mapping[str, Range | None] = field(default_factory=dict)
     # ONNX operators whose inputs and outputs stay FP32 at every precision; "*" is all of them. Softmax and
     # normalisations need not: engines sum them in FP32 inside, and with all else rounded to FP16 the default networks
@@ -72,7 +72,7 @@ class Network:
 
 
 # An artifact's ONNX metadata entry with the sizes that its checkpoint fixes, JSON: {"context_width": 2048}.
-WIDTHS_KEY = "nexus_export.widths"
+FIXED_DIMS_KEY = "nexus_export.widths"
 
 _MASK = Gate("mask_iou", {"fp16": 0.99, "int8": 0.95})
 _ALPHA = Gate("alpha_mean_abs", {"fp16": 2.0, "int8": 4.0})

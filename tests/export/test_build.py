@@ -12,7 +12,7 @@ from nexus_export.artifacts import PRECISION_KEY, digests, read_metadata, read_q
 from nexus_export.cli import app
 from nexus_export.default_profile import RECIPES, State, build, state
 from nexus_export.errors import QualityError
-from nexus_export.networks import WIDTHS_KEY, Precision, artifact
+from nexus_export.networks import FIXED_DIMS_KEY, Precision, artifact
 from nexus_export.onnx_graphs import writing
 from typer.testing import CliRunner
 
@@ -34,7 +34,7 @@ def test_fp16_passes_its_gate_and_says_so(name: str, tmp_path: Path) -> None:
     assert metadata[PRECISION_KEY] == "fp16"
     assert metadata["source"] == "random, untrained"
     if name == QUICK:
-        assert json.loads(metadata[WIDTHS_KEY]) == {"context_width": 32}
+        assert json.loads(metadata[FIXED_DIMS_KEY]) == {"context_width": 32}
     quality = read_quality(path)
     assert quality is not None
     assert quality["gate"]["passed"]

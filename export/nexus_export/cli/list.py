@@ -39,7 +39,8 @@ def list_command(
         bool, typer.Option("--checkpoints", help="Show the published checkpoints instead.")
     ] = False,
     pins: Annotated[
-        bool, typer.Option("--pins", help="Print the tables of MODELS.md: published checkpoints and checksums.")
+        bool,
+        typer.Option("--pins", help="Print the tables of MODELS.md: published checkpoints and checksums."),
     ] = False,
 ) -> None:
     """Show every network: where its weights come from, their licence, what is built and how good it is."""
@@ -101,6 +102,8 @@ def _pins() -> str:
     lines += [f"| {file.release}: {Path(file.member).name} | {file.sha256} |" for file in PINNED_FILES]
     for c in CHECKPOINTS.values():
         largest = max(c.files, key=lambda file: file.bytes or 0)
-        label = c.name if len(c.files) == 1 else f"{c.name}: {Path(largest.path).parent}, of {len(c.files)} files"
+        label = (
+            c.name if len(c.files) == 1 else f"{c.name}: {Path(largest.path).parent}, of {len(c.files)} files"
+        )
         lines.append(f"| {label} | {largest.sha256} |")
     return "\n".join(lines)

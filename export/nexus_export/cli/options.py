@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from nexus_export.errors import BuildError
-from nexus_export.networks import Precision, Processor
+from nexus_export.networks import Precision, Target
 
 Names = Annotated[
     list[str] | None,
@@ -32,14 +32,14 @@ def parse_precision(text: str) -> Precision:
     return cast(Precision, text)
 
 
-def parse_processor(text: str) -> Processor:
+def parse_target(text: str) -> Target:
     """The kind of processor of this name.
 
     Raises BuildError if there is none.
     """
-    if text not in get_args(Processor):
-        raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Processor))}.")
-    return cast(Processor, text)
+    if text not in get_args(Target):
+        raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Target))}.")
+    return cast(Target, text)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Log:
     errors: list[str] = field(default_factory=list)
 
 
-def refusal(
+def explain(
     network: Network, precision: Precision, library: Library, gpu: str, errors: Sequence[str]
 ) -> BuildError:
     """The error for a network that `library` did not build for `gpu`; `errors` are its own words."""

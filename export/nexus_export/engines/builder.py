@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from nexus_export.artifacts import processor_of
-from nexus_export.engines.build_errors import Log, refusal
+from nexus_export.artifacts import target_of
+from nexus_export.engines.build_errors import Log, explain
 from nexus_export.engines.graph import parseable
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import Profile
@@ -21,7 +21,7 @@ from nexus_export.precision.fp16 import ALL_OPS
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildRequest:
     """What to build: a network's artifact for one GPU, "sm86".
 
     `timings` is the file where TensorRT finds what it timed before, and adds to it. With `streams_weights` a GPU
@@ -37,7 +37,7 @@ class Order:
     streams_weights: bool = False
 
 
-def build_engine(order: Order, library: Library, report: Report) -> memoryview:
+def build_engine(request: BuildRequest, library: Library, report: Report) -> memoryview:
     """Compile the network and return the engine; `report` is told how far it is.
 
     Types are those of the graph (a strongly typed network): what the export keeps in FP32 stays so.
@@ -45,41 +45,45 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
     Raises BuildError if the library does not build for this GPU, or cannot build this network.
     """
     api, log = library.api, Log()
-    library.check(order.gpu)
+    library.check(request.gpu)
     logger = _logger(api, log)
     builder = api.Builder(logger)
     network = builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     report("reading the graph")
     parser = api.OnnxParser(network, logger)
-    graph = onnx.load(str(order.path), load_external_data=False)
+    graph = onnx.load(str(request.path), load_external_data=False)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    if order.precision == "int8" and processor_of(metadata) != "gpu":
+    if request.precision == "int8" and target_of(metadata) != "gpu":
         raise BuildError(
-            f"the INT8 file of {order.network.name} is one for CPUs, whose quality tells nothing of an engine's; "
+            f"the INT8 file of {request.network.name} is one for CPUs, whose quality tells nothing of an engine's; "
             "build it again with --precision int8 --for gpu."
         )
     graph = parseable(graph)
     # From memory, because the graph is changed for the parser; by the path it finds weights beside it.
-    if not parser.parse(graph.SerializeToString(), str(order.path)):
+    if not parser.parse(graph.SerializeToString(), str(request.path)):
         error = parser.get_error(0)
-        raise refusal(
-            order.network, order.precision, library, order.gpu, [f"{error.node_operator()}: {error.desc()}"]
+        raise explain(
+            request.network,
+            request.precision,
+            library,
+            request.gpu,
+            [f"{error.node_operator()}: {error.desc()}"],
         )
     config = builder.create_builder_config()
-    library.aim(config, order.gpu)
-    if keeps_fp32_products(order):
+    library.aim(config, request.gpu)
+    if keeps_fp32_products(request):
         # TF32 has the mantissa of FP16: not what is meant by FP32.
         config.clear_flag(api.BuilderFlag.TF32)
-    if order.streams_weights:
+    if request.streams_weights:
         config.set_flag(api.BuilderFlag.WEIGHT_STREAMING)
     shapes = builder.create_optimization_profile()
-    for name, sizes in order.profile.items():
+    for name, sizes in request.profile.items():
         shapes.set_shape(name, *sizes)
     config.add_optimization_profile(shapes)
     monitor = _monitor(api, report)
     config.progress_monitor = monitor
     # TensorRT-RTX times nothing.
-    timings = order.timings if library.backend == "tensorrt" else None
+    timings = request.timings if library.backend == "tensorrt" else None
     with _timing_cache(config, timings), ThreadPoolExecutor(1) as pool:
         # In a thread of its own: Ctrl-C is for Python, and Python waits here, not in the library.
         built = pool.submit(builder.build_serialized_network, network, config)
@@ -89,15 +93,15 @@ def build_engine(order: Order, library: Library, report: Report) -> memoryview:
             monitor.is_cancelled = True
             raise
     if engine is None:
-        raise refusal(order.network, order.precision, library, order.gpu, log.errors)
+        raise explain(request.network, request.precision, library, request.gpu, log.errors)
     return memoryview(engine)
 
 
-def keeps_fp32_products(order: Order) -> bool:
+def keeps_fp32_products(request: BuildRequest) -> bool:
     """Whether products of the artifact may be meant to be FP32: all of FP32's, those that the registry names, and
     INT8's, whose file says nothing of which of its rest is.
     """
-    return order.precision != "fp16" or not order.network.fp32_ops.isdisjoint({ALL_OPS, "MatMul"})
+    return request.precision != "fp16" or not request.network.fp32_ops.isdisjoint({ALL_OPS, "MatMul"})
 
 
 def _logger(api: Any, log: Log) -> Any:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import onnx
 
 from nexus_export.exported import Array
-from nexus_export.networks import Processor
+from nexus_export.networks import Target
 from nexus_export.onnx_graphs.opsets import raised
 from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.writing import write_network
@@ -25,10 +25,10 @@ def quantize(
     keep: Sequence[str],
     out: Path,
     metadata: Mapping[str, str] = MappingProxyType({}),
-    processor: Processor = "cpu",
+    target: Target = "cpu",
     fp32_ops: Collection[str] = (),
 ) -> None:
-    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a processor.
+    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a target.
 
     For a CPU: activations UINT8 with a zero point; all else is stored in FP16 and computed in FP32. For a GPU, as
     TensorRT takes it: activations INT8 around zero, scales and all else FP16, but for `fp32_ops`.
@@ -53,7 +53,7 @@ def quantize(
     del model
     # No engine on a CPU computes in FP16.
     singly: Collection[str] = {ALL_OPS}
-    if processor == "gpu":
+    if target == "gpu":
         make_symmetric(quantized)
         # Before, scales are FP32, and the casts around them keep TensorRT from multiplying matrices in INT8.
         quantized, singly = raised(quantized, HALF_DEQUANTIZE), fp32_ops

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import cli, networks
-from nexus_export.artifacts import PRECISION_KEY, PROCESSOR_KEY
+from nexus_export.artifacts import PRECISION_KEY, TARGET_KEY
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
-from nexus_export.engines.builder import Order, keeps_fp32_products
+from nexus_export.engines.builder import BuildRequest, keeps_fp32_products
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import profile
 from nexus_export.errors import BuildError
@@ -105,11 +105,11 @@ def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Pa
     generator = np.random.default_rng(0)
     rows = [{"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)}]
     path = networks.artifact("u2net", tmp_path)
-    metadata = {PRECISION_KEY: "int8", PROCESSOR_KEY: "cpu"}
+    metadata = {PRECISION_KEY: "int8", TARGET_KEY: "cpu"}
     quantize(artifact("u2net"), rows, (), path, metadata, "cpu")
     with pytest.raises(BuildError, match="build it again with --precision int8 --for gpu"):
         write_engine(NETWORKS["u2net"], tmp_path, "sm75", rtx, lambda _: None)
-    quantize(artifact("u2net"), rows, (), path, metadata | {PROCESSOR_KEY: "gpu"}, "gpu")
+    quantize(artifact("u2net"), rows, (), path, metadata | {TARGET_KEY: "gpu"}, "gpu")
     found = manifest.read(write_engine(NETWORKS["u2net"], tmp_path, "sm75", rtx, lambda _: None))
     assert found.precision == "int8"
 
@@ -158,8 +158,8 @@ def test_the_shapes_come_from_the_registry() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fp32_products_are_not_tf32(name: str, precision: Precision) -> None:
     """At FP16 those of the autoencoders and of LaMa's DFT; at the others all that are not INT8."""
-    order = Order(NETWORKS[name], Path(), precision, "sm86", {})
-    assert keeps_fp32_products(order) == (precision != "fp16" or name in FP32_PRODUCTS)
+    request = BuildRequest(NETWORKS[name], Path(), precision, "sm86", {})
+    assert keeps_fp32_products(request) == (precision != "fp16" or name in FP32_PRODUCTS)
 
 
 def test_the_server_reads_the_manifest(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nexus_export.errors import CheckpointError
 from nexus_export.exported import ExportedNetwork, InferenceFn
 from nexus_export.families.diffusion import empty_models
-from nexus_export.families.diffusion.checks import check_servable, read_json, widths
+from nexus_export.families.diffusion.checks import check_servable, condition_widths, read_json
 from nexus_export.families.diffusion.model_files import ModelWeights, open_model
 from nexus_export.families.diffusion.trace import trace
 from nexus_export.inference import torch_run
@@ -134,7 +134,7 @@ def reference(checkpoint: Checkpoint, network: str) -> InferenceFn:
 def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeights]) -> ExportedNetwork:
     traced = trace(network, checkpoint.empty_model)
     template = traced.template()
-    sizes = widths(checkpoint.config("unet"))
+    sizes = condition_widths(checkpoint.config("unet"))
     return ExportedNetwork(
         NETWORKS[network],
         template,

@@ -109,7 +109,7 @@ def _merges(folder: Path, name: str) -> Sequence[str]:
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
-def widths(unet: Mapping[str, Any]) -> dict[str, int]:
+def condition_widths(unet: Mapping[str, Any]) -> dict[str, int]:
     """The widths of a tier's conditions, by the names of their axes, from the UNet's configuration."""
     sizes = {"context_width": unet["cross_attention_dim"]}
     if unet.get("addition_embed_type") == "text_time":

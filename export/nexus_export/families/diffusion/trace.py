@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nexus_export.families.diffusion.checks import TIME_IDS, widths
+from nexus_export.families.diffusion.checks import TIME_IDS, condition_widths
 from nexus_export.families.diffusion.modules import (
     TOKENS,
     Sd15TextEncoder,
@@ -86,7 +86,7 @@ def _text_encoder(tier: str, load: Load) -> Traced:
 
 
 def _unet(tier: str, unet: Any) -> Traced:
-    sizes = widths(unet.config)
+    sizes = condition_widths(unet.config)
     inputs = {
         "sample": torch.zeros(_BATCH, unet.config.in_channels, _HEIGHT, _WIDTH),
         "timestep": torch.zeros(_BATCH, 1),
