@@ -1,6 +1,6 @@
-"""The one way into the repository: an export, brought to a precision, measured, and put in place.
+"""The one way into the repository: bring exported networks to a precision, measure them, put them in place.
 
-The networks of a checkpoint are put in place together, when all of them are good enough; else what was there stays.
+The networks of a checkpoint are put in place together if all pass their gates; otherwise the old ones stay.
 """
 
 import tempfile
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from nexus_export.quality.bench import Bench
     from nexus_export.quality.record import Record
 
-# What is taken where a network does not offer a precision.
+# The precision to take where a network does not offer one.
 _NEXT: Mapping[Precision, Precision] = {"int8": "fp16", "fp16": "fp32"}
 
 
 @dataclass(frozen=True)
 class Built:
-    """A network that is in the repository; `record` is None where nothing was measured."""
+    """A network that is in the repository; `record` is None if it was not measured."""
 
     network: Network
     precision: Precision
@@ -45,8 +45,9 @@ class _Staged:
 
 
 def offered(network: Network, precision: Precision, target: Target = "cpu") -> Precision:
-    """`precision`, or the next higher one that the network's gate has a bound for; on a CPU, INT8 only where it is
-    quicker than FP32.
+    """`precision`, or the next higher one that the network's gate has a bound for.
+
+    On a CPU, INT8 is offered only where it is quicker than FP32.
     """
     if precision == "int8" and target == "cpu" and not network.int8_on_cpu:
         precision = _NEXT[precision]
@@ -68,17 +69,17 @@ def build_networks(
     """Write each export's network at `precision`, measure it, and put all of them in place.
 
     Args:
-        exports: one checkpoint's networks, those first that others read from.
-        precision: where a network does not offer it, see `offered`.
+        exports: one checkpoint's networks, those that others read from first.
+        precision: the wanted one, see `offered`.
         repository: the model repository.
-        origin: metadata that tells what the networks come from.
-        bench: None measures nothing, which FP32 alone allows.
-        report: is told of each step that takes time.
-        finish: called when all is well, before the networks are put in place.
-        target: what the networks are to run on, see `offered`.
+        origin: metadata that names the networks' source.
+        bench: None measures nothing, which is allowed for FP32 alone.
+        report: called with each step that takes time.
+        finish: called once all networks passed, before they are put in place.
+        target: the kind of processor to build for, see `offered`.
 
     Raises BuildError if the repository cannot be written; QualityError if a network is not good enough, or there are
-    no photos to tell by; TemplateError if weights do not belong to their template.
+    no photos to measure it on; TemplateError if weights do not belong to their template.
     """
     with _staging_in(repository) as folder:
         staged = []
@@ -134,7 +135,7 @@ def _stage(
 def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> Built:
     path = artifact(item.export.network.name, repository)
     quality = path.with_name(QUALITY_FILE)
-    # Gone before its artifact is, so that no artifact lies beside another one's figures.
+    # Removed before its artifact is replaced, so that no artifact lies beside another one's figures.
     quality.unlink(missing_ok=True)
     move_network(item.path, path)
     if record is not None:
@@ -144,7 +145,7 @@ def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> B
 
 @contextmanager
 def _staging_in(repository: Path) -> Iterator[Path]:
-    """A folder on the repository's disk, which is gone afterwards."""
+    """A folder on the repository's disk that is removed afterwards."""
     with translate_os_errors(repository):
         repository.mkdir(parents=True, exist_ok=True)
         staging = tempfile.TemporaryDirectory(dir=repository, prefix=".staging-")

@@ -1,4 +1,4 @@
-"""The default profile: the recipes of all families, and whether an artifact is what its recipe would build now."""
+"""The default profile: the recipes of all families, and whether an artifact is up to date with its recipe."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -27,7 +27,7 @@ RECIPES = {name: _MADE[name] for name in NETWORKS if name in _MADE}
 
 
 class State(Enum):
-    """Whether a network's artifact is there and is what building it now would give."""
+    """Whether a network's artifact is there, and equal to a new build."""
 
     UP_TO_DATE = "up to date"
     STALE = "stale"
@@ -56,7 +56,7 @@ def choose_recipes(names: Iterable[str]) -> list[Recipe]:
 def state(
     recipe: Recipe, repository: Path, precision: Precision | None = None, target: Target | None = None
 ) -> State:
-    """Compare the artifact with what building it now would give; None is the precision or target that it has."""
+    """Compare the artifact with its recipe; None stands for the precision or target that it has."""
     path = artifact(recipe.name, repository)
     if not path.is_file():
         return State.MISSING

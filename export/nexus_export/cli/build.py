@@ -38,7 +38,7 @@ def build_command(
         str,
         typer.Option(
             metavar="fp32|fp16|int8",
-            help="What most weights are stored in; the rest is as each network's quality allows.",
+            help="The type that most weights are stored in; the rest stays as each network's quality allows.",
         ),
     ] = "fp32",
     target: Annotated[
@@ -46,17 +46,17 @@ def build_command(
         typer.Option(
             "--for",
             metavar="cpu|gpu",
-            help="What they run on: a CPU gets INT8 only where it was measured quicker than FP32, else FP16.",
+            help="Where they run: a CPU gets INT8 only where it was measured quicker than FP32, else FP16.",
         ),
     ] = "cpu",
     photos: Photos = PHOTOS,
     out: Out = REPOSITORY,
     cache: Cache = CACHE,
 ) -> None:
-    """Build networks into the model repository, each as 1/model.onnx; what is up to date is left alone.
+    """Build networks into the model repository, each as 1/model.onnx, unless they are up to date.
 
-    What is built from a checkpoint, or at a lower precision, is measured on photos first; what is not good enough does
-    not replace what is there.
+    Networks from a checkpoint, and those at a lower precision, are measured on photos first; one that is not good
+    enough does not replace the old one.
     """
     chosen, runs_on = parse_precision(precision), parse_target(target)
     with explain_missing_extra():
@@ -112,7 +112,7 @@ def _build_checkpoint(
 
 
 def _print_result(built: "Built", wanted: Precision, seconds: float | None = None) -> None:
-    """One line of a network that was built."""
+    """Print one line about a network that was built."""
     parts = [f"{built.network.name}: built"]
     if wanted != "fp32":
         parts.append(f"at {built.precision}")

@@ -1,4 +1,4 @@
-"""What several commands take, and what they say alike."""
+"""Options and errors that several subcommands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,20 +23,14 @@ CACHE = Path("build/cache")
 
 
 def parse_precision(text: str) -> Precision:
-    """The precision of this name.
-
-    Raises BuildError if there is none.
-    """
+    """The precision of this name. Raises BuildError if there is none."""
     if text not in get_args(Precision):
         raise BuildError(f"there is no precision {text!r}; choose from {', '.join(get_args(Precision))}.")
     return cast(Precision, text)
 
 
 def parse_target(text: str) -> Target:
-    """The kind of processor of this name.
-
-    Raises BuildError if there is none.
-    """
+    """The target of this name. Raises BuildError if there is none."""
     if text not in get_args(Target):
         raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Target))}.")
     return cast(Target, text)
@@ -44,7 +38,7 @@ def parse_target(text: str) -> Target:
 
 @contextmanager
 def explain_missing_extra() -> Iterator[None]:
-    """Say which extra has a module that is not installed."""
+    """Translate a missing module to the extra that has it."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -33,7 +33,9 @@ def verify_command(
     networks: Names = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(help="What the networks were built from, where it was a file or folder of your own."),
+        typer.Option(
+            help="The checkpoint that the networks were built from, if it was a file or folder of your own."
+        ),
     ] = None,
     photos: Photos = PHOTOS,
     report: Annotated[Path, typer.Option("--report", help="Where figures and picture sheets go.")] = REPORT,

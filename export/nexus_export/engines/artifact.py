@@ -25,10 +25,9 @@ def write_engine(
     streams_weights: bool = False,
     timings: Path | None = None,
 ) -> Path:
-    """Build the engine of what `repository` holds of `network`, and return its path: model.plan or model.rtx.
+    """Build the engine of the network's artifact in `repository`, and return its path: model.plan or model.rtx.
 
-    Its manifest lies beside it. Engine and manifest are taken away first, so that an engine is never there with
-    another's manifest. See `BuildRequest` for the last three.
+    Its manifest lies beside it. The old manifest is removed first, so that no engine lies beside another one's. See `BuildRequest` for the last three.
 
     Raises BuildError if there is no ONNX file, it changed while the engine was built, the library does not build it
     for this GPU, or the disk is full.

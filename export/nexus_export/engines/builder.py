@@ -22,9 +22,9 @@ from nexus_export.precision.fp16 import ALL_OPS
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build: a network's artifact for one GPU, "sm86".
+    """A network's artifact to compile for one GPU, "sm86".
 
-    `timings` is the file where TensorRT finds what it timed before, and adds to it. With `streams_weights` a GPU
+    `timings` is the file of TensorRT's earlier timings, which it extends. With `streams_weights` a GPU
     whose memory is less than the weights can run the engine, slower.
     """
 
@@ -38,9 +38,9 @@ class BuildRequest:
 
 
 def build_engine(request: BuildRequest, library: Library, report: Report) -> memoryview:
-    """Compile the network and return the engine; `report` is told how far it is.
+    """Compile the network and return the engine; `report` is called with the progress.
 
-    Types are those of the graph (a strongly typed network): what the export keeps in FP32 stays so.
+    Types are those of the graph (a strongly typed network): layers that the export keeps in FP32 stay FP32.
 
     Raises BuildError if the library does not build for this GPU, or cannot build this network.
     """
@@ -55,11 +55,11 @@ def build_engine(request: BuildRequest, library: Library, report: Report) -> mem
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     if request.precision == "int8" and target_of(metadata) != "gpu":
         raise BuildError(
-            f"the INT8 file of {request.network.name} is one for CPUs, whose quality tells nothing of an engine's; "
+            f"the INT8 file of {request.network.name} is one for CPUs, whose quality is not an engine's; "
             "build it again with --precision int8 --for gpu."
         )
     graph = parseable(graph)
-    # From memory, because the graph is changed for the parser; by the path it finds weights beside it.
+    # From memory, because the graph is changed for the parser, which finds the weights' file by the path.
     if not parser.parse(graph.SerializeToString(), str(request.path)):
         error = parser.get_error(0)
         raise explain(
@@ -72,7 +72,7 @@ def build_engine(request: BuildRequest, library: Library, report: Report) -> mem
     config = builder.create_builder_config()
     library.aim(config, request.gpu)
     if keeps_fp32_products(request):
-        # TF32 has the mantissa of FP16: not what is meant by FP32.
+        # TF32 has the mantissa of FP16, too coarse for FP32.
         config.clear_flag(api.BuilderFlag.TF32)
     if request.streams_weights:
         config.set_flag(api.BuilderFlag.WEIGHT_STREAMING)
@@ -85,7 +85,7 @@ def build_engine(request: BuildRequest, library: Library, report: Report) -> mem
     # TensorRT-RTX times nothing.
     timings = request.timings if library.backend == "tensorrt" else None
     with _timing_cache(config, timings), ThreadPoolExecutor(1) as pool:
-        # In a thread of its own: Ctrl-C is for Python, and Python waits here, not in the library.
+        # In a thread of its own, so that Python waits here and handles Ctrl-C, which the library does not.
         built = pool.submit(builder.build_serialized_network, network, config)
         try:
             engine = built.result()
@@ -98,8 +98,10 @@ def build_engine(request: BuildRequest, library: Library, report: Report) -> mem
 
 
 def keeps_fp32_products(request: BuildRequest) -> bool:
-    """Whether products of the artifact may be meant to be FP32: all of FP32's, those that the registry names, and
-    INT8's, whose file says nothing of which of its rest is.
+    """True if matmuls may need true FP32, so TF32 must be off.
+
+    So it is for FP32 artifacts, for networks whose `fp32_ops` include MatMul, and for INT8 artifacts, which do not
+    record the precision of their other layers.
     """
     return request.precision != "fp16" or not request.network.fp32_ops.isdisjoint({ALL_OPS, "MatMul"})
 
@@ -115,30 +117,30 @@ def _logger(api: Any, log: Log) -> Any:
 
 def _monitor(api: Any, report: Report) -> Any:
     class Monitor(api.IProgressMonitor):  # type: ignore[misc]
-        """Reports the outermost phases, whose steps tell how far the building is."""
+        """Reports the steps of the outermost phases."""
 
         def __init__(self) -> None:
             super().__init__()
             self.is_cancelled = False
             self._steps: dict[str, int] = {}
-            self._said = ""
+            self._last = ""
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             if parent is None:
                 self._steps[name] = steps
-                self._say(f"{name}")
+                self._log(f"{name}")
 
         def phase_finish(self, name: str) -> None:
             self._steps.pop(name, None)
 
         def step_complete(self, name: str, step: int) -> bool:
             if name in self._steps:
-                self._say(f"{name}, {100 * (step + 1) // self._steps[name]} %")
+                self._log(f"{name}, {100 * (step + 1) // self._steps[name]} %")
             return not self.is_cancelled
 
-        def _say(self, words: str) -> None:
-            if words != self._said:
-                self._said = words
+        def _log(self, words: str) -> None:
+            if words != self._last:
+                self._last = words
                 report(words)
 
     return Monitor()
@@ -146,7 +148,7 @@ def _monitor(api: Any, report: Report) -> Any:
 
 @contextmanager
 def _timing_cache(config: Any, path: Path | None) -> Iterator[None]:
-    """Use the file's timings in a block, and write what was added to them."""
+    """Use the file's timings in a block, and write the extended ones."""
     if path is None:
         yield
         return

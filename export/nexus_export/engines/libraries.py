@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: finding the one that is asked for, and naming the GPU that it builds for.
 
-Both have one Python API. TensorRT times kernels on the GPU at hand and builds the plans that Triton's TensorRT backend
+Both have one Python API. TensorRT times kernels on the machine's GPU and builds the plans that Triton's TensorRT backend
 serves; TensorRT-RTX compiles for a GPU that need not be there, and its engines are not plans.
 """
 
@@ -51,10 +51,10 @@ class Library:
     def check(self, gpu: str) -> None:
         """Raise BuildError where this library cannot build for `gpu`, one of `ARCHITECTURES`."""
         if self.backend == "tensorrt":
-            found = gpus_at_hand()
+            found = local_gpus()
             if gpu not in found:
                 raise BuildError(
-                    f"TensorRT builds for the GPU at hand, which is {' and '.join(found) or 'none'}, not {gpu}; "
+                    f"TensorRT builds for this machine's GPU, which is {' and '.join(found) or 'none'}, not {gpu}; "
                     f"run this on a machine with that GPU."
                 )
         elif gpu.upper() not in self.api.ComputeCapability.__members__:
@@ -84,7 +84,7 @@ def load(backend: str) -> Library:
     return Library(backend, api, str(api.__version__), _FILES[backend])
 
 
-def gpus_at_hand() -> list[str]:
+def local_gpus() -> list[str]:
     """The architectures of this machine's NVIDIA GPUs, ["sm86"]; none without the vendor's driver."""
     if shutil.which(_QUERY[0]) is None:
         return []

@@ -1,4 +1,4 @@
-"""The shapes that an engine is built for, from the registry and from what the checkpoint fixed."""
+"""The shapes that an engine is built for, from the network's facts and the sizes that its checkpoint fixed."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,10 @@ USUAL_BATCH = 2
 
 
 class Shapes(NamedTuple):
-    """An input's shapes, the batch first: any between `least` and `most` runs, `usual` runs fastest."""
+    """An input's shapes, the batch first: any between `least` and `most` runs, `usual` is tuned for.
+
+    The names are the manifest's; TensorRT's own are min, opt and max.
+    """
 
     least: tuple[int, ...]
     usual: tuple[int, ...]
@@ -24,7 +27,7 @@ Profile = Mapping[str, Shapes]
 
 
 def fixed_dims_of(metadata: Mapping[str, str]) -> dict[str, int]:
-    """The sizes that the checkpoint fixed, as the artifact's metadata tells them; none where it tells none."""
+    """The sizes that the checkpoint fixed, from the artifact's metadata."""
     return dict(json.loads(metadata.get(FIXED_DIMS_KEY, "{}")))
 
 
@@ -49,7 +52,7 @@ def _shapes(network: Network, tensor: Tensor, batch: Range, fixed_dims: Mapping[
             ranges.append(Range(*[fixed_dims[dim]] * 3))
         else:
             raise BuildError(
-                f"the artifact of {network.name} does not tell its {dim}; build it again: "
+                f"the artifact of {network.name} does not record its {dim}; build it again: "
                 f"nexus-export build {network.name}"
             )
     return Shapes(*(tuple(sizes) for sizes in zip(*ranges, strict=True)))

@@ -1,6 +1,6 @@
 """Read a checkpoint's tensors from its file, whatever its format, without running code that the file may carry.
 
-It knows formats, not networks: which tensors make one, the families' `checkpoint` modules know.
+It knows formats, not networks: the families' `checkpoint` modules know which tensors a network needs.
 """
 
 import pickle
@@ -16,7 +16,7 @@ from torch import Tensor
 from nexus_export.errors import CheckpointError
 from nexus_export.families import torchscript_archive
 
-# Under which a training framework keeps the weights, beside its own state.
+# The keys under which training frameworks keep the weights, beside their own state.
 _NESTINGS = ("state_dict", "model")
 
 # Packages whose objects published checkpoints mention beside their tensors: the state of their training.
@@ -27,7 +27,7 @@ _PLAIN_TYPES = frozenset(
 
 
 class _Inert:
-    """Stands for every object beside the tensors: takes what it is made of, and does nothing with it."""
+    """Stands for every object beside the tensors: accepts any arguments and state, and ignores them."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -122,7 +122,7 @@ def _read_old(path: Path) -> Any:
     with path.open("rb") as stream:
         start = stream.read(4)
     if not start.startswith(pickle.PROTO):
-        # What begins as a zip file and is none has lost its end, where the list of its records is.
+        # A file that begins like a zip file and is none was cut off: the list of its records is at the end.
         raise ValueError(start)
     return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -28,12 +28,12 @@ def quantize(
     target: Target = "cpu",
     fp32_ops: Collection[str] = (),
 ) -> None:
-    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a target.
+    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for `target`.
 
     For a CPU: activations UINT8 with a zero point; all else is stored in FP16 and computed in FP32. For a GPU, as
     TensorRT takes it: activations INT8 around zero, scales and all else FP16, but for `fp32_ops`.
 
-    Takes about twice the memory of the FP32 weights, and what running a row takes.
+    Takes about twice the memory of the FP32 weights, and that of running a row.
 
     Args:
         model_path: weights in the file or beside it. All of them are read into memory.

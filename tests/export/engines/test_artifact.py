@@ -150,7 +150,7 @@ def test_the_shapes_come_from_the_registry() -> None:
     assert unet["context"] == ((1, 77, 2048), (2, 77, 2048), (16, 77, 2048))
     assert profile(NETWORKS["sam_decoder"], {}, max_batch=4)["points"] == ((1, 2, 2), (2, 8, 2), (4, 72, 2))
     assert profile(NETWORKS["lama"], {}, max_batch=99)["mask"].most == (4, 2048, 2048, 1)
-    with pytest.raises(BuildError, match="does not tell its context_width; build it again"):
+    with pytest.raises(BuildError, match="does not record its context_width; build it again"):
         profile(NETWORKS["sdxl_unet"], {})
 
 

@@ -73,7 +73,7 @@ def test_tensorrt_builds_for_the_gpu_at_hand(
     library = Library("tensorrt", rtx.api, "10.13.2.6", "model.plan")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        BuildError, match="the GPU at hand, which is none, not sm86; run this on a machine with"
+        BuildError, match="this machine's GPU, which is none, not sm86; run this on a machine with"
     ):
         library.check("sm86")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 8.6\n")

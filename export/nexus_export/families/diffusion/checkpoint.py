@@ -24,7 +24,7 @@ from nexus_export.inference import torch_run
 from nexus_export.networks import GROUPS, NETWORKS
 from nexus_export.onnx_graphs.template import weight_shapes
 
-# The file that tells a checkpoint of random weights from a trained one.
+# The file that marks a checkpoint of random weights.
 RANDOM_WEIGHTS = "RANDOM_WEIGHTS"
 
 _COMPONENTS = {
@@ -47,7 +47,7 @@ class Checkpoint:
 
     @property
     def random_weights(self) -> bool:
-        """Whether nobody trained it: `tiny_checkpoint` wrote it."""
+        """Whether it is untrained: `tiny_checkpoint` wrote it."""
         return (self.folder / RANDOM_WEIGHTS).is_file()
 
     def config(self, component: str) -> dict[str, Any]:
@@ -56,14 +56,14 @@ class Checkpoint:
 
     @property
     def half_vae(self) -> bool:
-        """Whether the VAE says that it does not overflow in FP16, as the published fp16-fix one of SDXL does.
+        """Whether the VAE's configuration allows FP16, as that of SDXL's published fp16-fix one does.
 
-        What says nothing is to be computed in FP32, as in diffusers.
+        A VAE without the entry is computed in FP32, as in diffusers.
         """
         return self.config("vae").get("force_upcast") is False
 
     def empty_model(self, component: str) -> Any:
-        """The model of this name without its weights, in eval mode: it can be traced, and what it computes is 0.
+        """The model of this name without its weights, in eval mode: it can be traced, and computes 0.
 
         Raises CheckpointError if its configuration is not one that the libraries know.
         """
@@ -146,7 +146,7 @@ def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeig
 
 
 class _Weights(Mapping[str, NDArray[np.generic]]):
-    """A network's weights: the models', behind the models' names, and what it has of its own."""
+    """A network's weights: the models', prefixed with the models' names, and its own."""
 
     def __init__(
         self,

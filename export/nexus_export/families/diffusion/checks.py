@@ -1,4 +1,4 @@
-"""What a checkpoint must be for generative fill to serve it, as its configurations tell.
+"""Check by its configurations that generative fill can serve a checkpoint.
 
 The pipeline samples with the published noise schedule and reads prompts with CLIP's vocabulary, and neither
 is exported with the networks: a checkpoint that was trained with others would paint, but paint wrongly.
@@ -12,7 +12,7 @@ from typing import Any
 from nexus_export.errors import CheckpointError
 from nexus_export.families.diffusion.clip_vocabulary import MERGES_SHA256, merges_sha256
 
-# What the pipeline samples with; both published checkpoints were trained with it.
+# The noise schedule that the pipeline samples with; both published checkpoints were trained with it.
 TRAINING_TIMESTEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 SCHEDULE = {

@@ -1,7 +1,7 @@
 """CLIP's byte-pair vocabulary, from the file that openai/clip publishes.
 
 The published file holds more merges than CLIP was trained with; like its tokenizer (clip/simple_tokenizer.py)
-we take the first 48,894 after the header. What this module knows of tokenization ends with those lists.
+we take the first 48,894 after the header. This module makes the lists; it does not tokenize.
 """
 
 import gzip
@@ -24,7 +24,7 @@ def read_published(path: Path) -> list[str]:
 
 
 def merges_sha256(merges: Sequence[str]) -> str:
-    """What `MERGES_SHA256` is for CLIP's."""
+    """The SHA-256 of a list of merges; CLIP's have `MERGES_SHA256`."""
     return hashlib.sha256("\n".join(merges).encode()).hexdigest()
 
 

@@ -44,7 +44,7 @@ def build(component: str, config: Mapping[str, Any], name: str) -> nn.Module:
             else:
                 model = kind.from_config(dict(config))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
-        # The libraries' texts are for who calls them.
+        # The libraries' messages are for their callers, not for our users.
         raise CheckpointError(
             f"the configuration of {component} in {name} is not one that diffusers {diffusers.__version__} and "
             f"transformers {transformers.__version__} know; use the published checkpoint."

@@ -41,7 +41,7 @@ class Traced:
 
     @property
     def own_state(self) -> dict[str, NDArray[np.generic]]:
-        """What the module itself keeps in its state, beside its models."""
+        """The module's own state, beside its models'."""
         own = {name for name, _ in self.module.named_buffers(recurse=False)}
         state = self.module.state_dict()
         return {name: state[name].numpy() for name in own & state.keys()}

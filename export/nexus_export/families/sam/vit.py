@@ -52,7 +52,7 @@ PUBLISHED = {
 def config_of(state: Mapping[str, Tensor]) -> VitConfig:
     """The sizes of the encoder whose weights, named as in `VitEncoder`, are `state`.
 
-    Raises KeyError if a weight that tells a size is missing; the argument is its name.
+    Raises KeyError, with the weight's name, if one that fixes a size is missing.
     """
     _, grid, _, width = state["pos_embed"].shape
     depth = 1 + max(
