@@ -27,7 +27,8 @@ def write_engine(
 ) -> Path:
     """Build the engine of the network's artifact in `repository`, and return its path: model.plan or model.rtx.
 
-    Its manifest lies beside it. The old manifest is removed first, so that no engine lies beside another one's. See `BuildRequest` for the last three.
+    Its manifest lies beside it. The old manifest is removed first, so that no engine lies beside another one's.
+    See `BuildRequest` for the last three arguments.
 
     Raises BuildError if there is no ONNX file, it changed while the engine was built, the library does not build it
     for this GPU, or the disk is full.

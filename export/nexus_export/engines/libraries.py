@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX: finding the one that is asked for, and naming the GPU that it builds for.
 
-Both have one Python API. TensorRT times kernels on the machine's GPU and builds the plans that Triton's TensorRT backend
-serves; TensorRT-RTX compiles for a GPU that need not be there, and its engines are not plans.
+Both have one Python API. TensorRT times kernels on the machine's GPU and builds the plans that Triton's TensorRT
+backend serves; TensorRT-RTX compiles for a GPU that need not be there, and its engines are not plans.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """An engine's manifest: the JSON file beside it, which the server reads before it trusts the engine.
 
-server/nexus_server/manifest.py reads the same file and shares no code with this; tests/export/engines/test_artifact.py holds
-both to one format.
+server/nexus_server/manifest.py reads the same file and shares no code with this; tests/export/engines/test_artifact.py
+holds both to one format.
 """
 
 import dataclasses

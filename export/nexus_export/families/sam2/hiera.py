@@ -174,7 +174,7 @@ def pool(x: Tensor) -> Tensor:
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
-    """Height, width and channels of [B,H,W,C], which are the same for every image, so that a tracer does not compute them."""
+    """Height, width and channels of [B,H,W,C] as numbers: they are the same for every image, and are not traced."""
     height, width, channels = (int(size) for size in x.shape[1:])
     return height, width, channels
 
