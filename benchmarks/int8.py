@@ -4,7 +4,7 @@
 
 reads FP32 networks (`nexus-export build`) and writes results/int8.json and results/int8.md. FP32 and INT8 run in
 turn in one process, on one thread each, and the processor time of the quickest run counts: other load on the machine
-hardly moves it. What TensorRT is given, see `engines.symmetric`, is measured in onnxruntime too. Runs in the export
+hardly moves it. What TensorRT is given, see `precision.symmetric`, is measured in onnxruntime too. Runs in the export
 environment.
 """
 

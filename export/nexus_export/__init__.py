@@ -5,8 +5,8 @@ The layers, from the top. A module imports from those below it, never from above
     cli                                     the command `nexus-export`, one module a subcommand
     default_profile | checkpoint_build      which networks to build, and from what
     build                                   export, precision, measurement, all or nothing into the repository
-    families | quality | engines            checkpoints to graphs | measured on photos | ONNX to TensorRT
-    precision                               FP16 and INT8 passes over a graph
+    quality | engines                       measured on photos | ONNX to TensorRT
+    families | precision                    checkpoints to graphs | FP16 and INT8 passes over a graph
     inference                               torch modules and ONNX files as functions
     onnx_graphs | downloads                 templates, attention, writing | pinned files over HTTP, npm and PyPI
     artifacts | exported                    an artifact's metadata | the hand-over from `families` to `build`
