@@ -1,4 +1,4 @@
-"""Every network compiles for a GPU, without one; what cannot says why; the server trusts no other engine."""
+"""Every network compiles for a GPU, without one; refusals give the reason; the server trusts no other engine."""
 
 import dataclasses
 import importlib
@@ -61,7 +61,7 @@ def server_engines() -> ModuleType:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Library, name: str) -> None:
-    """For sm86; its manifest tells all that the server asks for. LaMa at sizes none of which is square."""
+    """For sm86; its manifest has all that the server reads. LaMa at sizes that are not square."""
     network = two_sided(name)
     steps: list[str] = []
     engine = write_engine(network, half(name), "sm86", rtx, steps.append)
@@ -72,7 +72,7 @@ def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Librar
     assert found.engine_bytes == engine.stat().st_size
     assert found.engine_sha256 == sha256_of(engine)
     assert found.onnx_sha256 == {"model.onnx": sha256_of(networks.artifact(name, half(name)))}
-    # The whole network is in it: an engine has what the ONNX file has of weights, in one form or another.
+    # The whole network is in it: an engine has all weights of the ONNX file, in one form or another.
     assert found.engine_bytes > 0.8 * networks.artifact(name, half(name)).stat().st_size
     assert set(found.profile) == {tensor.name for tensor in network.inputs}
     assert {shapes.most[0] for shapes in found.profile.values()} == {network.max_batch}

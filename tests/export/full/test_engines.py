@@ -40,7 +40,7 @@ def test_networks_compile_for_a_t4(fp32: Path, tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", OFFERED)
 def test_int8_networks_compile(fp32: Path, tmp_path: Path, name: str) -> None:
-    """Wherever it is offered. Calibrated on noise: what is asked is whether the graph compiles."""
+    """Wherever it is offered. Calibrated on noise: the question is whether the graph compiles."""
     path = networks.artifact(name, fp32)
     model = onnx.load(str(path))
     metadata = {entry.key: entry.value for entry in model.metadata_props}

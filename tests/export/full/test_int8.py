@@ -1,4 +1,4 @@
-"""INT8 at full size, of seeded random weights: bytes, memory and time. What it costs in quality they cannot tell."""
+"""INT8 at full size, of seeded random weights: bytes, memory and time. They say nothing about quality."""
 
 from collections.abc import Callable
 from pathlib import Path

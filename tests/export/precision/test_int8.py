@@ -1,4 +1,4 @@
-"""INT8: what the writer puts into a graph, and every offered network of the default profile against its gate."""
+"""INT8: the writer's graphs, and every offered network of the default profile against its gate."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""FP16 as a GPU computes it, on a CPU: what overflows or is rounded there shows here, and fails the gate."""
+"""FP16 as a GPU computes it, on a CPU: its overflows and rounding show here, and fail the gate."""
 
 import weakref
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def _written(model: onnx.ModelProto, folder: Path) -> Path:
 
 def _judged(path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Quality:
     def same(row: Mapping[str, Array]) -> dict[str, Array]:
-        return {"y": row["x"]}  # what both products make of it
+        return {"y": row["x"]}  # the result of both products
 
     monkeypatch.setattr(verify, "rows", lambda *_: [ROW])
     return verify.measure(NETWORK, "fp16", path, [], lambda _: same)[0]

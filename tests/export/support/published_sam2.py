@@ -40,7 +40,7 @@ _NAMES = (
     (r"(output_hypernetworks_mlps\.\d|head)\.layers\.2\b", r"\1.proj_out"),
     (r"(output_hypernetworks_mlps\.\d|head)\.layers\.1\b", r"\1.layers.0"),
 )
-# What only a video needs; of it, transformers' model has a head whose result is not compared.
+# Weights that only a video needs; of these, transformers' model has a head whose result is not compared.
 _UNUSED = ("memory_", "maskmem_", "mask_decoder.pred_obj_score_head.")
 
 

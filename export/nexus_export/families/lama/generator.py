@@ -6,7 +6,7 @@ Knows nothing of pixels, masks or files.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,8 @@ class GeneratorConfig:
     # Share of the bottleneck's channels that take the Fourier path.
     global_ratio: float = 0.75
     max_width: int = 1024
-    # "sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and the loudness
-    # of every band of noise (`nexus_export.lama.grain`).
+    # "sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and the amplitude
+    # of every band of noise (`grain`).
     output: Literal["sigmoid", "residual"] = "sigmoid"
 
     def channels(self, level: int) -> int:
@@ -97,25 +97,36 @@ class SpectralTransform(nn.Module):
         return expanded
 
 
+class Sizes(NamedTuple):
+    """The sizes of a fast Fourier convolution; ratios are the shares of the channels that take the global path."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    ratio_in: float
+    ratio_out: float
+    stride: int = 1
+
+    @property
+    def global_in(self) -> int:
+        return int(self.in_channels * self.ratio_in)
+
+    @property
+    def global_out(self) -> int:
+        return int(self.out_channels * self.ratio_out)
+
+
 class FastFourierConvolution(nn.Module):
     """Local and global channels, each convolved into both; the global-to-global path is spectral."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        ratio_in: float,
-        ratio_out: float,
-        stride: int = 1,
-    ) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        global_in, global_out = int(in_channels * ratio_in), int(out_channels * ratio_out)
-        local_in, local_out = in_channels - global_in, out_channels - global_out
-        self.padding = kernel_size // 2
+        global_in, global_out = sizes.global_in, sizes.global_out
+        local_in, local_out = sizes.in_channels - global_in, sizes.out_channels - global_out
+        self.padding = sizes.kernel_size // 2
 
         def convolution(inputs: int, outputs: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, kernel_size, stride, bias=False)
+            return nn.Conv2d(inputs, outputs, sizes.kernel_size, sizes.stride, bias=False)
 
         self.convl2l = convolution(local_in, local_out)
         self.convl2g = convolution(local_in, global_out) if global_out else None
@@ -143,20 +154,11 @@ class FastFourierConvolution(nn.Module):
 class NormalisedConvolution(nn.Module):
     """A fast Fourier convolution, batch normalisation and ReLU on both halves."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        ratio_in: float,
-        ratio_out: float,
-        stride: int = 1,
-    ) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.ffc = FastFourierConvolution(in_channels, out_channels, kernel_size, ratio_in, ratio_out, stride)
-        global_out = int(out_channels * ratio_out)
-        self.bn_l = nn.BatchNorm2d(out_channels - global_out)
-        self.bn_g = nn.BatchNorm2d(global_out) if global_out else None
+        self.ffc = FastFourierConvolution(sizes)
+        self.bn_l = nn.BatchNorm2d(sizes.out_channels - sizes.global_out)
+        self.bn_g = nn.BatchNorm2d(sizes.global_out) if sizes.global_out else None
 
     def forward(
         self, local: Tensor, spread: Tensor | None, basis: FourierBasis | None
@@ -174,8 +176,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, ratio: float) -> None:
         super().__init__()
-        self.conv1 = NormalisedConvolution(channels, channels, 3, ratio, ratio)
-        self.conv2 = NormalisedConvolution(channels, channels, 3, ratio, ratio)
+        sizes = Sizes(channels, channels, 3, ratio, ratio)
+        self.conv1, self.conv2 = NormalisedConvolution(sizes), NormalisedConvolution(sizes)
 
     def forward(self, local: Tensor, spread: Tensor, basis: FourierBasis | None) -> tuple[Tensor, Tensor]:
         """Local and global features in and out, [B, C, H, W] each."""
@@ -195,14 +197,12 @@ class Generator(nn.Module):
         self.matrix_dft = False
         # The list mirrors the published indexes: parameterless layers (padding, concatenation,
         # activations) hold their places with Identity and are applied in forward.
-        layers: list[nn.Module] = [nn.Identity(), NormalisedConvolution(IN_CHANNELS, config.width, 7, 0, 0)]
+        first = Sizes(IN_CHANNELS, config.width, 7, 0, 0)
+        layers: list[nn.Module] = [nn.Identity(), NormalisedConvolution(first)]
         for level in range(config.downsamplings):
             ratio = config.global_ratio if level == config.downsamplings - 1 else 0.0
-            layers.append(
-                NormalisedConvolution(
-                    config.channels(level), config.channels(level + 1), 3, 0, ratio, stride=2
-                )
-            )
+            sizes = Sizes(config.channels(level), config.channels(level + 1), 3, 0, ratio, stride=2)
+            layers.append(NormalisedConvolution(sizes))
         bottleneck = config.channels(config.downsamplings)
         layers += [ResidualBlock(bottleneck, config.global_ratio) for _ in range(config.blocks)]
         layers.append(nn.Identity())

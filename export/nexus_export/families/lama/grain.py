@@ -21,7 +21,7 @@ BANDS = OCTAVES * DIRECTIONS
 # Pixels after which the noise repeats.
 SIDE = 96
 
-# Pixels of the square that loudness is averaged over. Let to flicker, it learns to be loud in single pixels, which
+# Pixels of the square that amplitude is averaged over. Let to flicker, it learns to be loud in single pixels, which
 # costs SSIM least and shows as specks.
 EVEN = 9
 
@@ -45,18 +45,18 @@ def tile(device: torch.device) -> Tensor:
     return torch.from_numpy(noise[None].astype(np.float16)).to(device)
 
 
-def grain(loudness: Tensor, noise: Tensor) -> Tensor:
-    """The noise as loud as given around every pixel: a change of brightness [B, 1, H, W].
+def grain(amplitude: Tensor, noise: Tensor) -> Tensor:
+    """The noise with the given amplitude around every pixel: a change of brightness [B, 1, H, W].
 
     Args:
-        loudness: FP32 [B, BANDS, H, W]: the amplitude of every band, in units of the picture; a negative one turns
+        amplitude: FP32 [B, BANDS, H, W]: the amplitude of every band, in units of the picture; a negative one turns
             the noise over.
         noise: FP16 [B or 1, BANDS, SIDE, SIDE], repeated over the picture.
     """
     # Columns, then rows: the result of a square with 18 additions instead of 81.
     for size, padding in (((EVEN, 1), (EVEN // 2, 0)), ((1, EVEN), (0, EVEN // 2))):
-        loudness = functional.avg_pool2d(loudness, size, 1, padding, count_include_pad=False)
-    height, width = loudness.shape[-2:]
+        amplitude = functional.avg_pool2d(amplitude, size, 1, padding, count_include_pad=False)
+    height, width = amplitude.shape[-2:]
     # Rounded up by an addition: exported, a division of negative integers rounds towards zero.
     tall, wide = ((side + SIDE - 1) // SIDE for side in (height, width))
-    return (loudness * noise.repeat(1, 1, tall, wide)[..., :height, :width].float()).sum(1, keepdim=True)
+    return (amplitude * noise.repeat(1, 1, tall, wide)[..., :height, :width].float()).sum(1, keepdim=True)

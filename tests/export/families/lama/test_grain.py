@@ -43,7 +43,7 @@ def test_noise_is_the_same_whatever_the_size() -> None:
 
 
 def test_loudness_is_even() -> None:
-    """One loud pixel is heard as a square of grain; what is equally loud everywhere stays so at the edges."""
+    """One loud pixel spreads to a square of grain; uniform loudness stays uniform at the edges."""
     loudness = torch.zeros(1, BANDS, 40, 48)
     loudness[:, 0, 20, 24] = 1.0
     expected = torch.zeros(1, 1, 40, 48)

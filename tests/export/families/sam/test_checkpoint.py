@@ -1,4 +1,4 @@
-"""SAM out of its published checkpoints, at small sizes: the ViT's numbers, both exports, and what is refused."""
+"""SAM out of its published checkpoints, at small sizes: the ViT's numbers, both exports, and the refusals."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rebuilt SAM decoder against the published one, and what batching and filling up may not change."""
+"""The rebuilt SAM decoder against the published one, and the results that batching and filling up must not change."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -121,7 +121,7 @@ def test_filler_changes_nothing(
     plain = _run(sessions["sam2_decoder"], **row, **_inputs(prompt))
     filled = _run(sessions["sam2_decoder"], **row, **_inputs(prompt, tokens=16))
     for name, values in plain.items():
-        # A hidden key's weight is exactly 0; what is left is that longer rows may be summed in another order.
+        # A hidden key's weight is exactly 0; only the order of longer sums may differ.
         assert np.abs(filled[name] - values).max() < 1e-5
 
 
