@@ -33,7 +33,7 @@ def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -
 
 
 def correct(generator: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The pyramid's fill corrected, FP32 [B, 3, H, W], and the amplitudes of the grain that it lacks, [B, BANDS, H, W]."""
+    """The corrected fill of the pyramid, FP32 [B, 3, H, W], and the amplitudes of its grain, [B, BANDS, H, W]."""
     smooth = pyramid_fill(image, mask)
     output: Tensor = generator(torch.cat([smooth, mask], dim=1))
     return smooth + output[:, :OUT_CHANNELS], output[:, OUT_CHANNELS:]
