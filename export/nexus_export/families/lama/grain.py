@@ -28,7 +28,7 @@ EVEN = 9
 
 @lru_cache
 def tile(device: torch.device) -> Tensor:
-    """FP16 [1, BANDS, SIDE, SIDE]: seeded white noise in disjoint bands, the finest octave first; unit deviation.
+    """FP16 [1, BANDS, SIDE, SIDE]: seeded white noise in disjoint bands, the finest octave first; unit std.
 
     In FP32 it would be an eighth of a network in INT8.
     """
