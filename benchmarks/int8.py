@@ -2,9 +2,9 @@
 
     python -m benchmarks.int8 [--models model_repository] [NETWORK ...]
 
-reads FP32 networks (``nexus-export build``) and writes results/int8.json and results/int8.md. FP32 and INT8 run in
+reads FP32 networks (`nexus-export build`) and writes results/int8.json and results/int8.md. FP32 and INT8 run in
 turn in one process, on one thread each, and the processor time of the quickest run counts: other load on the machine
-hardly moves it. What TensorRT is given, see `engines.symmetric`, is measured in onnxruntime too. Runs in the export
+hardly moves it. What TensorRT is given, see `precision.symmetric`, is measured in onnxruntime too. Runs in the export
 environment.
 """
 
@@ -38,7 +38,7 @@ CACHE = Path("build/cache")
 # Networks of the default profile that offer INT8.
 OFFERED = ("sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet")
 RUNS = 7
-#: The most that an INT8 file may have of the bytes of the other one.
+# The most that an INT8 file may have of the bytes of the other one.
 SIZE_BOUNDS = {"fp32": 0.30, "fp16": 0.55}
 
 # Memory that a process gains by loading a network; in one of its own, whose heap nothing else has stretched.

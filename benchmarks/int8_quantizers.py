@@ -2,7 +2,7 @@
 
     python -m benchmarks.int8_quantizers [--models model_repository] [NETWORK ...]
 
-reads FP32 networks (``nexus-export build``) and writes results/int8_quantizers.json and results/int8_quantizers.md.
+reads FP32 networks (`nexus-export build`) and writes results/int8_quantizers.json and results/int8_quantizers.md.
 All calibrate on the same rows and leave out the same layers. Runs in the export environment.
 """
 

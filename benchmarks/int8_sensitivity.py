@@ -2,7 +2,7 @@
 
     python -m benchmarks.int8_sensitivity NETWORK [NETWORK ...]
 
-reads FP32 networks (``nexus-export build``) and photos, and writes benchmarks/results/int8_sensitivity.json and .md.
+reads FP32 networks (`nexus-export build`) and photos, and writes benchmarks/results/int8_sensitivity.json and .md.
 The order comes from the calibration photos, as `Network.int8_keep` follows from it; the gate's figure of keeping the
 first and the last layer and the N most sensitive ones beside them comes from the test photos.
 """
@@ -28,9 +28,9 @@ from nexus_export.quality.photos import read_photos
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = Path("build/cache")
-#: How many of the most sensitive layers are kept in turn, beside the first and the last one.
+# How many of the most sensitive layers are kept in turn, beside the first and the last one.
 KEPT = (0, 2, 6)
-#: Neighbouring layers are measured together first, in about this many groups, and those of the worst few one by one.
+# Neighbouring layers are measured together first, in about this many groups, and those of the worst few one by one.
 _GROUPS, _WORST = 16, 3
 
 

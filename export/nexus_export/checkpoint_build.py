@@ -10,7 +10,7 @@ from nexus_export.downloads.checkpoints import PublishedCheckpoint
 from nexus_export.errors import BuildError
 from nexus_export.families.registry import REGISTRY, locate
 from nexus_export.files import Report
-from nexus_export.networks import NETWORKS, Precision, Processor
+from nexus_export.networks import NETWORKS, Precision, Target
 from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import read_photos
 
@@ -23,7 +23,7 @@ def build_checkpoint(
     cache: Path,
     photos: Path,
     report: Report,
-    processor: Processor = "cpu",
+    target: Target = "cpu",
 ) -> list[Built]:
     """Build the networks of `group`, one of `REGISTRY`, and put them in place together; see `build.build_networks`.
 
@@ -41,7 +41,7 @@ def build_checkpoint(
     origin, side_files = origin_of(path, published), REGISTRY[group].side_files
     finish = partial(side_files.write, path, repository, cache, report) if side_files else lambda: None
     exports = REGISTRY[group].exports(path)
-    return build_networks(exports, precision, repository, origin, evaluator, report, finish, processor)
+    return build_networks(exports, precision, repository, origin, evaluator, report, finish, target)
 
 
 def require_torch(group: str) -> None:

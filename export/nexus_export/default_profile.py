@@ -1,4 +1,4 @@
-"""The default profile: the recipes of all families, and whether an artifact is what its recipe would build now."""
+"""The default profile: the recipes of all families, and whether an artifact is up to date with its recipe."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -10,15 +10,15 @@ from nexus_export.artifacts import (
     LICENCE_KEY,
     SOURCE_KEY,
     precision_of,
-    processor_of,
     read_metadata,
+    target_of,
 )
 from nexus_export.build import Built, build_networks, offered
 from nexus_export.errors import BuildError
 from nexus_export.families.recipe import Recipe
 from nexus_export.families.registry import REGISTRY
 from nexus_export.files import Report
-from nexus_export.networks import NETWORKS, Precision, Processor, artifact, choose
+from nexus_export.networks import NETWORKS, Precision, Target, artifact, choose
 from nexus_export.paths import PHOTOS
 
 _MADE = {recipe.name: recipe for group in REGISTRY.values() for recipe in group.recipes}
@@ -27,7 +27,7 @@ RECIPES = {name: _MADE[name] for name in NETWORKS if name in _MADE}
 
 
 class State(Enum):
-    """Whether a network's artifact is there and is what building it now would give."""
+    """Whether a network's artifact is there, and equal to a new build."""
 
     UP_TO_DATE = "up to date"
     STALE = "stale"
@@ -54,16 +54,16 @@ def choose_recipes(names: Iterable[str]) -> list[Recipe]:
 
 
 def state(
-    recipe: Recipe, repository: Path, precision: Precision | None = None, processor: Processor | None = None
+    recipe: Recipe, repository: Path, precision: Precision | None = None, target: Target | None = None
 ) -> State:
-    """Compare the artifact with what building it now would give; None is the precision or processor that it has."""
+    """Compare the artifact with its recipe; None stands for the precision or target that it has."""
     path = artifact(recipe.name, repository)
     if not path.is_file():
         return State.MISSING
     metadata = read_metadata(path)
     if CHECKPOINT_KEY in metadata:
         return State.CHECKPOINT
-    wanted = recipe.fingerprint(precision or precision_of(metadata), processor or processor_of(metadata))
+    wanted = recipe.fingerprint(precision or precision_of(metadata), target or target_of(metadata))
     return State.UP_TO_DATE if metadata.get(FINGERPRINT_KEY) == wanted else State.STALE
 
 
@@ -74,7 +74,7 @@ def build(
     report: Report,
     precision: Precision = "fp32",
     photos: Path = PHOTOS,
-    processor: Processor = "cpu",
+    target: Target = "cpu",
 ) -> Built:
     """Build the network into `repository`; see `build.build_networks`, which measures all but FP32 on `photos`.
 
@@ -82,10 +82,10 @@ def build(
 
     Raises as `Recipe.export` and `build.build_networks` do.
     """
-    precision = offered(recipe.network, precision, processor)
+    precision = offered(recipe.network, precision, target)
     exports = [recipe.export(cache, report)]
     origin = {
-        FINGERPRINT_KEY: recipe.fingerprint(precision, processor),
+        FINGERPRINT_KEY: recipe.fingerprint(precision, target),
         SOURCE_KEY: recipe.source,
         LICENCE_KEY: recipe.licence,
     }
@@ -97,4 +97,4 @@ def build(
     evaluator = Evaluator(
         read_photos(photos), cache, lambda name: RECIPES[name].export(cache, report).reference()
     )
-    return build_networks(exports, precision, repository, origin, evaluator, report, processor=processor)[0]
+    return build_networks(exports, precision, repository, origin, evaluator, report, target=target)[0]

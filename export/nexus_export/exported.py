@@ -1,4 +1,4 @@
-"""One network out of one checkpoint, before its precision is chosen: what every family hands to `build`."""
+"""One network out of one checkpoint, before its precision is chosen: the hand-over from `families` to `build`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nexus_export.networks import Network
 
 Array = NDArray[Any]
-#: Runs a network: inputs by name, each with its batch axis, to outputs by name.
+# Runs a network: inputs by name, each with its batch axis, to outputs by name.
 InferenceFn = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
@@ -19,18 +19,18 @@ InferenceFn = Callable[[Mapping[str, Array]], dict[str, Array]]
 class ExportedNetwork:
     """A network's FP32 graph and its weights, apart from each other.
 
-    `template` waits for `weights` (see `onnx_graphs.template`) or, where it was published as ONNX, holds its own and
+    `template` waits for `weights` (see `onnx_graphs.template`) or, if it was published as ONNX, holds its own, and
     `weights` is empty. `weights` may load each array when it is asked for: at full size not all fit in memory.
     `reference` loads the same network in torch, in FP32, or the published ONNX file where no torch code exists.
-    `widths` are the sizes of the axes that the checkpoint fixes, see `networks.WIDTHS_KEY`.
-    `fp32_ops` take the place of `Network.fp32_ops` where the checkpoint's weights need others; None: they do not.
+    `fixed_dims` are the sizes of the axes that the checkpoint fixes, see `networks.FIXED_DIMS_KEY`.
+    `fp32_ops` replace `Network.fp32_ops` if the checkpoint's weights need others.
     """
 
     network: Network
     template: onnx.ModelProto
     weights: Mapping[str, NDArray[np.generic]]
     reference: Callable[[], InferenceFn]
-    widths: Mapping[str, int] = field(default_factory=dict)
+    fixed_dims: Mapping[str, int] = field(default_factory=dict)
     fp32_ops: frozenset[str] | None = None
 
     @property

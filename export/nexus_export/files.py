@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their checksums, and one sentence for what the disk refuses."""
+"""Files that appear whole or not at all, their checksums, and one sentence for a disk that refuses."""
 
 import errno
 import hashlib

@@ -35,14 +35,14 @@ def torch_run(module: "nn.Module", network: Network) -> InferenceFn:
 
 
 def open_session(path: Path, graph: bytes | None = None) -> Any:
-    """The file in onnxruntime on the CPU, as it is: what the server adds to it is no matter of its quality.
+    """The file in onnxruntime on the CPU, without the settings that the server adds: they do not change quality.
 
     `graph` is loaded in the file's place, with the weights that lie beside the file.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL  # what fails is raised as well
+    options.log_severity_level = _FATAL  # failures are raised as well
     if file_bytes(path) > INLINE_BYTES:
         # It keeps a second copy of every weight.
         options.add_session_config_entry(_NO_PREPACKING, "1")

@@ -14,7 +14,7 @@ from nexus_export.errors import BuildError
 
 DType = Literal["UINT8", "INT32", "FP32"]
 Precision = Literal["fp32", "fp16", "int8"]
-Processor = Literal["cpu", "gpu"]
+Target = Literal["cpu", "gpu"]
 Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db"]
 
 
@@ -56,14 +56,14 @@ class Network:
     outputs: tuple[Tensor, ...]
     max_batch: int
     gate: Gate
-    # Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata holds it (`WIDTHS_KEY`).
+    # Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata holds it (`FIXED_DIMS_KEY`).
     axes: Mapping[str, Range | None] = field(default_factory=dict)
     # ONNX operators whose inputs and outputs stay FP32 at every precision; "*" is all of them. Softmax and
     # normalisations need not: engines sum them in FP32 inside, and with all else rounded to FP16 the default networks
     # pass their gates.
     fp32_ops: frozenset[str] = frozenset()
-    # Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and what the
-    # sensitivity measurement named, the most sensitive first. Measured on the default profile's weights; of a
+    # Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and those that
+    # the sensitivity measurement named, the most sensitive first. Measured on the default profile's weights; of a
     # checkpoint whose layers have other names none may match, and its gate decides alone.
     int8_keep: tuple[str, ...] = ()
     # Whether INT8 of the default profile's weights was measured quicker than FP32 on a CPU
@@ -72,7 +72,7 @@ class Network:
 
 
 # An artifact's ONNX metadata entry with the sizes that its checkpoint fixes, JSON: {"context_width": 2048}.
-WIDTHS_KEY = "nexus_export.widths"
+FIXED_DIMS_KEY = "nexus_export.widths"
 
 _MASK = Gate("mask_iou", {"fp16": 0.99, "int8": 0.95})
 _ALPHA = Gate("alpha_mean_abs", {"fp16": 2.0, "int8": 4.0})
@@ -87,7 +87,7 @@ _LATENT = Gate("psnr_db", {"fp16": 40.0})
 _PICTURE = Gate("psnr_db", {"fp16": 40.0})
 
 # 6 of MobileSAM's 69, its first layers and most sensitive ones: mean mask IoU 0.98, and 0.97 without. Not the last one,
-# a tenth of all weights: its output stays wide, which is what it needs.
+# a tenth of all weights: its output must stay wide, and does.
 _SAM_ENCODER_KEEP = (
     "image_encoder.patch_embed.*",
     "image_encoder.layers.0.blocks.0.*",
@@ -118,8 +118,8 @@ def _sides(axes: tuple[str, str], sizes: Range) -> dict[str, Range | None]:
 def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     """The four networks of a tier whose UNet was trained on squares of `native` pixels.
 
-    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/fill_geometry.py; the least is the
-    warm-up's, and a small set's of the same structure.
+    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/fill_geometry.py; the least is
+    that of the warm-up and of a small set of the same structure.
     """
     pixels = Range(64, native, native * 3 // 2)
     latents = Range(*(side // 8 for side in pixels))
@@ -134,8 +134,8 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     tokens = ("input_ids", "input_ids_2") if is_sdxl else ("input_ids",)
     widths: dict[str, Range | None] = dict.fromkeys(("context_width", "pooled_width")[: 2 if is_sdxl else 1])
     latent = Tensor("latent", "FP32", (4, "latent_height", "latent_width"))
-    # SDXL's autoencoder overflows in FP16. The published fp16-fix does not, which its configuration tells: see
-    # diffusion.checkpoint. SD 1.5's says nothing, nobody has measured it here, and it is kept alike.
+    # SDXL's autoencoder overflows in FP16. The published fp16-fix does not, and its configuration says so: see
+    # diffusion.checkpoint. SD 1.5's has no such entry, was not measured here, and is treated alike.
     whole = frozenset({"*"})
     return (
         Network(
@@ -164,7 +164,7 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
             16,
             _NOISE,
             {**latent_sides, **widths},
-            # What the compact SDXL loses most by: the shortcuts around its last, finest blocks, and what they add to.
+            # The layers that cost the compact SDXL most: the shortcuts around its last, finest blocks, and their sums.
             int8_keep=("unet.conv_in.weight", "unet.conv_out.weight", *(_SDXL_LAST if is_sdxl else ())),
         ),
         Network(
@@ -239,7 +239,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 # The longest crop of ensembles/nexus_ensembles/cleanup.py.
                 _sides(("height", "width"), Range(16, 512, 2048)),
                 # LaMa's only matrix products are its DFT, whose sums run over the whole picture. Our compact weights do
-                # not need it (60 dB with and without); nobody has measured the published ones.
+                # not need it (60 dB with and without); the published ones were not measured.
                 frozenset({"MatMul"}),
                 # The first, and the last of the compact network and of big-lama; none of the 78 is sensitive.
                 ("generator.model.1.ffc.*", "generator.model.22.weight", "generator.model.34.weight"),

@@ -46,7 +46,7 @@ def published() -> Callable[[PinnedFile], Path]:
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path of a network built in this session, by name; what the default profile lacks has random weights."""
+    """The path of a network built in this session, by name; networks without a recipe have random weights."""
     repository = tmp_path_factory.mktemp("repository")
 
     def build(name: str) -> Path:

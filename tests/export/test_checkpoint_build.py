@@ -153,7 +153,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     assert len(set(offsets)) == len(export.weights)
     assert all(offset % 4096 == 0 for offset in offsets)
     onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    # What is small again leaves no data behind.
+    # A network that is small again leaves no data behind.
     monkeypatch.undo()
     building.build_networks([export], "fp32", tmp_path, {}, None, lambda _: None)
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
@@ -173,7 +173,7 @@ def test_a_fault_half_way_leaves_the_old_set(
             yield RECIPES[name].export(CACHE, lambda _: None)
         raise fault
 
-    # What opening a tier's checkpoint gives, without the time that exporting takes.
+    # The exports of a tier's checkpoint, without the time that exporting takes.
     group = replace(registry.REGISTRY[TIER], exports=exports)
     monkeypatch.setattr(checkpoint_build, "REGISTRY", {**registry.REGISTRY, TIER: group})
     with pytest.raises(type(fault), match=str(fault)):
@@ -209,17 +209,17 @@ def test_a_checkpoint_is_of_one_group(arguments: list[str], sentence: str) -> No
     assert str(CliRunner().invoke(cli.app, arguments).exception) == sentence
 
 
-@pytest.mark.parametrize("family", ["sam", "sdxl"])
+@pytest.mark.parametrize("group", ["sam", "sdxl"])
 def test_without_torch_the_command_names_what_to_install(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What Python does where a module is not installed.
+    # Python's own mark of a module that is not installed.
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("nexus_export.")]:
         if name.endswith(".checkpoint"):
             monkeypatch.delitem(sys.modules, name)
-    # No such file: what to install is said first.
-    done = CliRunner().invoke(cli.app, ["build", family, "--checkpoint", "x", "--out", str(tmp_path)])
+    # No such file: the missing package is reported first.
+    done = CliRunner().invoke(cli.app, ["build", group, "--checkpoint", "x", "--out", str(tmp_path)])
     assert str(done.exception) == (
         "this needs torch, which is not in this environment; run: pip install 'nexus-export[torch]'"
     )

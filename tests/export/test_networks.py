@@ -1,4 +1,4 @@
-"""Building into a model repository: what is up to date stays, and a fault leaves the old file."""
+"""Building into a model repository: artifacts that are up to date stay, and a fault leaves the old file."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ NETWORK = RECIPES["u2net"]  # the smallest
 
 @pytest.fixture
 def repository(tmp_path: Path, published: Callable[[PinnedFile], Path]) -> Path:
-    published(U2NETP)  # so that the steps below do not depend on what the cache held before
+    published(U2NETP)  # so that the steps below do not depend on the cache's earlier content
     return tmp_path / "repository"
 
 

@@ -16,12 +16,12 @@ from nexus_export.cli.options import (
     Photos,
     explain_missing_extra,
     parse_precision,
-    parse_processor,
+    parse_target,
 )
 from nexus_export.cli.progress import Progress
 from nexus_export.default_profile import State, build, choose_recipes, state
 from nexus_export.families.registry import REGISTRY
-from nexus_export.networks import Precision, Processor, artifact
+from nexus_export.networks import Precision, Target, artifact
 from nexus_export.paths import PHOTOS
 
 if TYPE_CHECKING:
@@ -38,27 +38,27 @@ def build_command(
         str,
         typer.Option(
             metavar="fp32|fp16|int8",
-            help="What most weights are stored in; the rest is as each network's quality allows.",
+            help="The type that most weights are stored in; the rest stays as each network's quality allows.",
         ),
     ] = "fp32",
-    processor: Annotated[
+    target: Annotated[
         str,
         typer.Option(
             "--for",
             metavar="cpu|gpu",
-            help="What they run on: a CPU gets INT8 only where it was measured quicker than FP32, else FP16.",
+            help="Where they run: a CPU gets INT8 only where it was measured quicker than FP32, else FP16.",
         ),
     ] = "cpu",
     photos: Photos = PHOTOS,
     out: Out = REPOSITORY,
     cache: Cache = CACHE,
 ) -> None:
-    """Build networks into the model repository, each as 1/model.onnx; what is up to date is left alone.
+    """Build networks into the model repository, each as 1/model.onnx, unless they are up to date.
 
-    What is built from a checkpoint, or at a lower precision, is measured on photos first; what is not good enough does
-    not replace what is there.
+    Networks from a checkpoint, and those at a lower precision, are measured on photos first; one that is not good
+    enough does not replace the old one.
     """
-    chosen, runs_on = parse_precision(precision), parse_processor(processor)
+    chosen, runs_on = parse_precision(precision), parse_target(target)
     with explain_missing_extra():
         if checkpoint is not None:
             _build_checkpoint(networks or [], checkpoint, chosen, runs_on, photos, out, cache)
@@ -67,11 +67,11 @@ def build_command(
 
 
 def _build_default(
-    names: list[str], precision: Precision, processor: Processor, photos: Path, out: Path, cache: Path
+    names: list[str], precision: Precision, target: Target, photos: Path, out: Path, cache: Path
 ) -> None:
     recipes = choose_recipes(names)
     for recipe in recipes:
-        found = state(recipe, out, offered(recipe.network, precision, processor), processor)
+        found = state(recipe, out, offered(recipe.network, precision, target), target)
         if found is State.UP_TO_DATE:
             print(f"{recipe.name}: up to date")
         elif found is State.CHECKPOINT:
@@ -81,7 +81,7 @@ def _build_default(
         else:
             started = time.monotonic()
             with Progress(recipe.name) as progress:
-                built = build(recipe, out, cache, progress.report, precision, photos, processor)
+                built = build(recipe, out, cache, progress.report, precision, photos, target)
             _print_result(built, precision, time.monotonic() - started)
     for group in dict.fromkeys(recipe.network.group for recipe in recipes):
         side_files = REGISTRY[group].side_files
@@ -95,7 +95,7 @@ def _build_checkpoint(
     names: list[str],
     checkpoint: str,
     precision: Precision,
-    processor: Processor,
+    target: Target,
     photos: Path,
     out: Path,
     cache: Path,
@@ -105,14 +105,14 @@ def _build_checkpoint(
     group = group_of(names)
     started = time.monotonic()
     with Progress(group) as progress:
-        built = build_checkpoint(group, checkpoint, precision, out, cache, photos, progress.report, processor)
+        built = build_checkpoint(group, checkpoint, precision, out, cache, photos, progress.report, target)
     for item in built:
         _print_result(item, precision)
     print(f"{group}: built from {checkpoint} in {time.monotonic() - started:.1f} s")
 
 
 def _print_result(built: "Built", wanted: Precision, seconds: float | None = None) -> None:
-    """One line of a network that was built."""
+    """Print one line about a network that was built."""
     parts = [f"{built.network.name}: built"]
     if wanted != "fp32":
         parts.append(f"at {built.precision}")

@@ -31,7 +31,7 @@ def engine_command(
         ),
     ] = "tensorrt",
     out: Annotated[Path, typer.Option("--out", help="The model repository.")] = Path("model_repository"),
-    cache: Annotated[Path, typer.Option("--cache", help="Where TensorRT keeps what it timed.")] = Path(
+    cache: Annotated[Path, typer.Option("--cache", help="Where TensorRT keeps its timings.")] = Path(
         "build/cache"
     ),
     max_batch: Annotated[

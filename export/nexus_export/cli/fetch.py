@@ -23,7 +23,7 @@ def fetch_command(
     ] = None,
     cache: Cache = CACHE,
 ) -> None:
-    """Download published files and verify them; what is there and intact is left alone."""
+    """Download published files unless they are there, and verify them."""
     wanted = names or []
     for name in [name for name in wanted if name in CHECKPOINTS]:
         with Progress(name) as progress:

@@ -22,7 +22,7 @@ from nexus_export.downloads.packages import PINNED_FILES
 from nexus_export.families.registry import CHECKPOINTS
 from nexus_export.networks import Metric, Network, artifact, choose
 
-#: The gates' figures, as short as a column of a narrow terminal wants.
+# The gates' figures, short enough for a column of a narrow terminal.
 _SHORT: Mapping[Metric | Literal["max_abs", "max_relative"], str] = {
     "max_abs": "levels",
     "max_relative": "relative",
@@ -43,7 +43,7 @@ def list_command(
         typer.Option("--pins", help="Print the tables of MODELS.md: published checkpoints and checksums."),
     ] = False,
 ) -> None:
-    """Show every network: where its weights come from, their licence, what is built and how good it is."""
+    """Show every network: the source and licence of its weights, the built artifact and its quality."""
     if pins:
         print(_pins())
         return

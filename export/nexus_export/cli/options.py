@@ -1,4 +1,4 @@
-"""What several commands take, and what they say alike."""
+"""Options and errors that several subcommands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from nexus_export.errors import BuildError
-from nexus_export.networks import Precision, Processor
+from nexus_export.networks import Precision, Target
 
 Names = Annotated[
     list[str] | None,
@@ -23,30 +23,22 @@ CACHE = Path("build/cache")
 
 
 def parse_precision(text: str) -> Precision:
-    """The precision of this name.
-
-    Raises:
-        BuildError: there is none.
-    """
+    """The precision of this name. Raises BuildError if there is none."""
     if text not in get_args(Precision):
         raise BuildError(f"there is no precision {text!r}; choose from {', '.join(get_args(Precision))}.")
     return cast(Precision, text)
 
 
-def parse_processor(text: str) -> Processor:
-    """The kind of processor of this name.
-
-    Raises:
-        BuildError: there is none.
-    """
-    if text not in get_args(Processor):
-        raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Processor))}.")
-    return cast(Processor, text)
+def parse_target(text: str) -> Target:
+    """The target of this name. Raises BuildError if there is none."""
+    if text not in get_args(Target):
+        raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Target))}.")
+    return cast(Target, text)
 
 
 @contextmanager
 def explain_missing_extra() -> Iterator[None]:
-    """Say which extra has a module that is not installed."""
+    """Translate a missing module to the extra that has it."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a command under way tells its user."""
+"""The progress of a running command."""
 
 import sys
 

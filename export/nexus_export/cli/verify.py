@@ -33,7 +33,9 @@ def verify_command(
     networks: Names = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(help="What the networks were built from, where it was a file or folder of your own."),
+        typer.Option(
+            help="The checkpoint that the networks were built from, if it was a file or folder of your own."
+        ),
     ] = None,
     photos: Photos = PHOTOS,
     report: Annotated[Path, typer.Option("--report", help="Where figures and picture sheets go.")] = REPORT,
@@ -56,9 +58,8 @@ def verify(
 ) -> "list[Record]":
     """Measure the built networks of these names, or all; each keeps its figures, and a sheet of it goes to `report`.
 
-    Raises:
-        BuildError: a network is not built, or its file is damaged.
-        QualityError: there are no photos, or a network does not run.
+    Raises BuildError if a network is not built, or its file is damaged; QualityError if there are no photos, or a
+    network does not run.
     """
     from nexus_export.quality.contact_sheet import write_contact_sheet
     from nexus_export.quality.evaluator import Evaluator

@@ -24,14 +24,14 @@ class PublishedFile:
 
     path: str  # in the checkpoint's folder
     url: str  # the file's, or its archive's
-    sha256: str | None  # None: nobody published it
+    sha256: str | None  # None: not published
     bytes: int | None
     archive: Archive | None = None
 
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """A checkpoint that `build` takes by name."""
+    """A checkpoint that `build` accepts by name."""
 
     name: str
     group: str  # the networks that are built from it, see `networks`
@@ -52,7 +52,7 @@ def from_hub(
     """The files of a repository of the Hugging Face hub, for a checkpoint's `folder`.
 
     `listing` has a line a file: sha256, path, bytes; "-" is unknown. Of weights the file with `variant` in its name is
-    taken, and lies under the name without, so that diffusers and our code find it unasked.
+    taken, and stored under the name without, where diffusers and our code look.
     """
     for line in listing.strip().splitlines():
         sha256, path, size = line.split()

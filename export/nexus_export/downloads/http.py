@@ -20,11 +20,11 @@ from nexus_export.errors import SourceError
 from nexus_export.files import Report, sha256_of, translate_os_errors
 
 HUB = "huggingface.co"
-#: No byte for so long is a lost connection.
+# A connection that brings no byte for so long is lost.
 TIMEOUT_SECONDS = 30
-#: Waits between attempts of which none brought a byte.
+# Waits between attempts that bring no byte.
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
-#: Between two reports.
+# Between two reports.
 REPORT_SECONDS = 1.0
 
 _BLOCK = 1 << 20
@@ -33,25 +33,24 @@ _UNSATISFIABLE = 416
 
 
 class _LostError(Exception):
-    """The connection broke, or the server asks for patience: worth another attempt."""
+    """The connection broke, or the server is busy: worth another attempt."""
 
 
 def download(url: str, path: Path, sha256: str | None, size: int | None, report: Report) -> None:
     """Fetch `url` to `path`, which appears by a rename once it is whole and, where `sha256` is given, right.
 
-    What has arrived lies in `path` + ".part" and is continued by the next call, after Ctrl-C too. A lost connection
-    is taken up again up to five times in a row. `size` in bytes is what is expected, for the progress and the room on
-    the disk; `report` is told of the progress at most once a second.
+    The bytes so far lie in `path` + ".part" and the next call continues them, after Ctrl-C too. A lost connection is
+    retried up to five times in a row. `size` is the expected one in bytes, for the progress and the check of free
+    space; `report` is called with the progress at most once a second.
 
-    Raises:
-        SourceError: the server does not have the file or refuses it, the network fails, the checksum is wrong, or the
-            file cannot be stored. Only a wrong checksum removes what has arrived.
+    Raises SourceError if the server does not have the file or refuses it, the network fails, the checksum is wrong, or
+    the file cannot be stored. Only a wrong checksum removes the partial file.
     """
     part = path.with_name(f"{path.name}.part")
     with translate_os_errors(path.parent, SourceError, "--cache"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if sha256 is None:
-            _discard(part)  # nothing would tell whether old and new bytes belong together
+            _discard(part)  # without a checksum old and new bytes cannot be matched
         resumed = _size(part) > 0
         _receive(url, part, size, report)
         if sha256 is not None:
@@ -78,7 +77,7 @@ def _receive(url: str, part: Path, size: int | None, report: Report) -> None:
         try:
             return _receive_rest(url, part, size, report)
         except _LostError as lost:
-            # Not "more than before": a server that lies about lengths could make it begin anew for ever.
+            # Not "more than before": a server that lies about lengths could make it restart endlessly.
             fruitless = 0 if _size(part) > furthest else fruitless + 1
             furthest = max(furthest, _size(part))
             if fruitless > len(BACKOFF_SECONDS):
@@ -93,7 +92,7 @@ def _receive(url: str, part: Path, size: int | None, report: Report) -> None:
 
 
 def _receive_rest(url: str, part: Path, size: int | None, report: Report) -> None:
-    """One connection: append to `part` what is missing, or begin anew where the server will not continue it."""
+    """One connection: append the missing bytes to `part`, or start over if the server does not continue it."""
     with _open(url, part) as response:
         offset = _size(part) if _continues(response, part) else 0
         length = response.headers.get("Content-Length")
@@ -147,7 +146,7 @@ def _refuse(status: int, url: str, part: Path) -> NoReturn:
     host, title = urlsplit(url).hostname, _title(part)
     if status in _BUSY:
         raise _LostError(f"the server answers {status}")
-    if status == _UNSATISFIABLE:  # what is there is longer than the file
+    if status == _UNSATISFIABLE:  # `part` is longer than the file
         _discard(part)
         raise _LostError("what was there from before is too long")
     if status in _MISSING:
@@ -196,7 +195,7 @@ def _size(part: Path) -> int:
 
 
 def _tag(part: Path) -> Path:
-    """What the server called the version of the file whose beginning `part` is."""
+    """Where the ETag of a partial download is kept."""
     return part.with_name(f"{part.name}.etag")
 
 
@@ -210,7 +209,7 @@ def _title(part: Path) -> str:
 
 
 class _Meter:
-    """Reports bytes as they come: the share of the whole and the rate of this connection."""
+    """Reports progress: the share of the whole and the rate of this connection."""
 
     def __init__(self, title: str, done: int, total: int | None, report: Report) -> None:
         self._title, self._done, self._total, self._report = title, done, total, report

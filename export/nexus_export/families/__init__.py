@@ -1,1 +1,1 @@
-"""What every family of networks needs to be built: one folder or module a family, listed in `registry`."""
+"""The families of networks: how each is built from checkpoints; one folder or module a family, see `registry`."""

@@ -1,6 +1,6 @@
 """Read a checkpoint's tensors from its file, whatever its format, without running code that the file may carry.
 
-It knows formats, not networks: which tensors make one, the families' `checkpoint` modules know.
+It knows formats, not networks: the families' `checkpoint` modules know which tensors a network needs.
 """
 
 import pickle
@@ -16,10 +16,10 @@ from torch import Tensor
 from nexus_export.errors import CheckpointError
 from nexus_export.families import torchscript_archive
 
-#: Under which a training framework keeps the weights, beside its own state.
+# The keys under which training frameworks keep the weights, beside their own state.
 _NESTINGS = ("state_dict", "model")
 
-#: Packages whose objects published checkpoints mention beside their tensors: the state of their training.
+# Packages whose objects published checkpoints mention beside their tensors: the state of their training.
 _TRAINING_STATE = frozenset({"pytorch_lightning", "lightning", "omegaconf", "typing", "argparse", "numpy"})
 _PLAIN_TYPES = frozenset(
     {"collections.defaultdict", *(f"builtins.{name}" for name in ("dict", "list", "int", "float", "str"))}
@@ -27,7 +27,7 @@ _PLAIN_TYPES = frozenset(
 
 
 class _Inert:
-    """Stands for every object beside the tensors: takes what it is made of, and does nothing with it."""
+    """Stands for every object beside the tensors: accepts any arguments and state, and ignores them."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -46,8 +46,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     file, mapped into memory: they take none until they are read, and the file must stay while they are in use.
     No code that the file carries is run: the objects of training frameworks are left out, and any other is refused.
 
-    Raises:
-        CheckpointError: the file is missing, damaged, no checkpoint, or carries code.
+    Raises CheckpointError if the file is missing, damaged, no checkpoint, or carries code.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint's file.")
@@ -81,8 +80,7 @@ def check_architecture(
 
     `published` is the name under which that architecture was published: "big-lama".
 
-    Raises:
-        CheckpointError: it has others; the text names the first, in the order of `expected`.
+    Raises CheckpointError if it has others; the text names the first, in the order of `expected`.
     """
     difference = next(iter(_differences(state, expected)), None)
     if difference is not None:
@@ -124,7 +122,7 @@ def _read_old(path: Path) -> Any:
     with path.open("rb") as stream:
         start = stream.read(4)
     if not start.startswith(pickle.PROTO):
-        # What begins as a zip file and is none has lost its end, where the list of its records is.
+        # A file that begins like a zip file and is none was cut off: the list of its records is at the end.
         raise ValueError(start)
     return torch.load(path, map_location="cpu", weights_only=True)
 

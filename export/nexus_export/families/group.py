@@ -1,4 +1,4 @@
-"""What a family gives for each of its groups: how a checkpoint becomes networks, and what the default profile takes."""
+"""How the networks of one group are built: from a checkpoint, and for the default profile."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class SideFiles:
     """Files that pipelines read beside a group's networks.
 
     `write` takes the checkpoint's folder (None: the default profile), the model repository, the cache and a report;
-    `packaged` is what it fetches for them.
+    `packaged` is the file that it fetches.
     """
 
     write: Callable[[Path | None, Path, Path, Report], None]

@@ -15,7 +15,7 @@ from nexus_export.downloads.packages import PinnedFile, fetch
 from nexus_export.errors import BuildError
 from nexus_export.exported import ExportedNetwork, InferenceFn
 from nexus_export.files import Report, sha256_of
-from nexus_export.networks import NETWORKS, Network, Precision, Processor
+from nexus_export.networks import NETWORKS, Network, Precision, Target
 from nexus_export.paths import PACKAGE
 
 # A graph and the weights that it waits for, see `ExportedNetwork`.
@@ -38,7 +38,7 @@ class Recipe:
     modules: tuple[ModuleType, ...]  # whose code decides what `make` returns
     template: Path | None = None
     random: bool = False  # untrained weights; the file that `weights` names is the template
-    widths: Callable[[], Mapping[str, int]] = dict  # the sizes that the weights fix, by axis
+    fixed_dims: Callable[[], Mapping[str, int]] = dict  # the sizes that the weights fix, by axis
 
     @property
     def source(self) -> str:
@@ -55,7 +55,7 @@ class Recipe:
     def network(self) -> Network:
         return NETWORKS[self.name]
 
-    def fingerprint(self, precision: Precision, processor: Processor = "cpu") -> str:
+    def fingerprint(self, precision: Precision, target: Target = "cpu") -> str:
         """Changes when the weights, the template, the code that builds the network or the precision's rules do.
 
         Hashes the content of files, never their paths: moving a module makes no artifact stale.
@@ -69,7 +69,7 @@ class Recipe:
             parts += [precision, *(sha256_of(path) for path in sorted(PRECISION_CODE.glob("*.py")))]
             parts += [*sorted(self.network.fp32_ops), *self.network.int8_keep]
         if precision == "int8":
-            parts += [processor, sha256_of(CALIBRATION_CODE)]
+            parts += [target, sha256_of(CALIBRATION_CODE)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def export(self, cache: Path, report: Report) -> ExportedNetwork:
@@ -86,8 +86,8 @@ class Recipe:
                 "take a release that has them, or train them as MODELS.md describes."
             )
         graph, arrays = self.make(weights)
-        widths = {axis: size for axis, size in self.widths().items() if axis in self.network.axes}
-        return ExportedNetwork(self.network, graph, arrays, partial(self.reference, weights), widths)
+        fixed_dims = {axis: size for axis, size in self.fixed_dims().items() if axis in self.network.axes}
+        return ExportedNetwork(self.network, graph, arrays, partial(self.reference, weights), fixed_dims)
 
 
 def _files(path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 `torch.jit.load` would compile the archive's code and run its `__setstate__` methods, which may open files. The
 archive is a zip file of a pickle, `data.pkl`, and one stored record a tensor (torch/csrc/jit/serialization): this
-module reads those two alone, with every class of the archive replaced by one that only holds its attributes.
+module reads those two alone, and replaces every class of the archive by one that only holds its attributes.
 """
 
 import mmap
@@ -40,9 +40,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     The tensors are views of the file, mapped into memory: they take none until they are read.
 
-    Raises:
-        pickle.UnpicklingError: the pickle holds what TorchScript does not write.
-        OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError: the file is damaged.
+    Raises pickle.UnpicklingError if the pickle holds what TorchScript does not write; OSError, KeyError, TypeError,
+    ValueError, RuntimeError, zipfile.BadZipFile, EOFError if the file is damaged.
     """
     with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
         [name] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -57,7 +56,7 @@ class _Module:
     """An archived module: its attributes, without its code."""
 
     def __setstate__(self, state: object) -> None:
-        # What a `__getstate__` of the module's own packed is for its code to unpack.
+        # A state that the module's own `__getstate__` packed is for its code to unpack.
         self.attributes: dict[str, Any] = state if isinstance(state, dict) else {}
 
 
@@ -87,7 +86,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _value(value: object, *_: object) -> object:
-    """What torch.jit._pickle's functions annotate: lists with their element type, values with their type's name."""
+    """The value that a function of torch.jit._pickle annotates: lists with their element type, others with theirs."""
     return value
 
 

@@ -1,8 +1,8 @@
 """U2-Net and IS-Net as networks: uint8 pixels in, alpha out, with rembg's arithmetic in the graph.
 
 The source is a published ONNX file of batch 1: U2-Net (Qin et al. 2020, arXiv:2005.09007), large or small, or IS-Net
-(Qin et al. 2022, arXiv:2203.03041). What rembg does around it in numpy (rembg/sessions/base.py `normalize`, u2net.py
-and dis_general_use.py `predict`) becomes nodes, per image of the batch: divide by the image's largest value,
+(Qin et al. 2022, arXiv:2203.03041). rembg's numpy code around it (rembg/sessions/base.py `normalize`, u2net.py and
+dis_general_use.py `predict`) becomes nodes, per image of the batch: divide by the image's largest value,
 normalise, run, stretch the first output from 0 to 1. Scaling the photo to the network's size and the alpha back
 (Lanczos, both) stays with the caller.
 """
@@ -30,10 +30,10 @@ from nexus_export.onnx_graphs import wrapping
 
 
 class Normalisation(NamedTuple):
-    """What is subtracted from RGB in [0, 1], and what that is divided by."""
+    """RGB in [0, 1] minus `mean`, divided by `std`."""
 
     mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 _REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
@@ -42,17 +42,16 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
     "u2net": Normalisation(PIXEL_MEAN, PIXEL_STD),
     "isnet": Normalisation((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
 }
-#: A black image, or a flat prediction, divides by this; rembg has it for the first.
+# A black image, or a flat prediction, divides by this; rembg has it for the first.
 _TINY = 1e-6
-#: The opset from which an operator takes its axes as an input.
+# The opset from which an operator takes its axes as an input.
 _AXES_ARE_INPUT = {"Squeeze": 13, "ReduceMax": 18, "ReduceMin": 18}
 
 
 def exports(path: Path, name: str) -> Iterator[ExportedNetwork]:
     """The network "u2net" or "isnet" out of a published ONNX file.
 
-    Raises:
-        CheckpointError: the file is missing, damaged, or another network's.
+    Raises CheckpointError if the file is missing, damaged, or another network's.
     """
     network = NETWORKS[name]
     yield ExportedNetwork(network, build(_read(path, network), name), {}, partial(reference, path, name))
@@ -71,10 +70,10 @@ def build(published: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """
     source, result = published.graph.input[0].name, published.graph.output[0].name
     opset = next(entry.version for entry in published.opset_import if not entry.domain)
-    mean, deviation = NORMALISATIONS[name]
+    mean, std = NORMALISATIONS[name]
     constants = {
         "pixel_mean": np.array(mean, np.float32).reshape(1, 3, 1, 1),
-        "pixel_std": np.array(deviation, np.float32).reshape(1, 3, 1, 1),
+        "pixel_std": np.array(std, np.float32).reshape(1, 3, 1, 1),
         "tiny": np.array(_TINY, np.float32),
     }
 
@@ -122,13 +121,13 @@ def reference(path: Path, name: str) -> InferenceFn:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
-    mean, deviation = NORMALISATIONS[name]
+    mean, std = NORMALISATIONS[name]
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         alphas = []
         for image in inputs["image"]:
             unit = image / max(image.max(), _TINY)
-            planes = ((unit - mean) / deviation).transpose(2, 0, 1)[None].astype(np.float32)
+            planes = ((unit - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
             saliency = session.run([result], {source: planes})[0][0, 0]
             lowest, highest = saliency.min(), saliency.max()
             alphas.append((saliency - lowest) / max(highest - lowest, _TINY))

@@ -1,4 +1,4 @@
-"""Put files into the model repository: each appears complete or not at all, and large weights lie beside it."""
+"""Write networks: each file appears complete or not at all, and large weights lie beside it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from onnx import TensorProto, numpy_helper
 from nexus_export.files import part_of, translate_os_errors
 from nexus_export.onnx_graphs.template import cast_weight, check_names, fill, weight_bytes
 
-#: A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
+# A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
 INLINE_BYTES = 1 << 30
-# Engines map the file into memory, which pages begin.
+# Engines map the file into memory, page by page.
 _ALIGNMENT = 4096
 # Tensors of no more bytes stay in the graph: sizes and scales, which tools read there.
 _SMALL_BYTES = 1024
@@ -25,7 +25,7 @@ def write_network(
     weights: Mapping[str, NDArray[np.generic]] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a network to `path` in place of what was there; see `template.fill` for the weights.
+    """Write a network to `path`, or replace the one there; see `template.fill` for the weights.
 
     The template may hold weights, even all of them; it is copied and stays as it is. Of `weights` that go into a file
     of their own one is in memory at a time, if the mapping loads each when it is asked for.
@@ -45,7 +45,7 @@ def write_network(
 
 
 def move_network(staged: Path, path: Path) -> None:
-    """Put a network from another folder of the same disk in place of what was at `path`."""
+    """Move a network from another folder of the same disk to `path`, or replace the one there."""
     with translate_os_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(staged, _data(staged), path)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from nexus_export.exported import Array
 from nexus_export.onnx_graphs.writing import write_network
 
-#: The least and the largest value of an activation, by its tensor's name.
+# The least and the largest value of an activation, by its tensor's name.
 Ranges = Mapping[str, tuple[float, float]]
 
 

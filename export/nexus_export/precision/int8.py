@@ -8,7 +8,7 @@ from types import MappingProxyType
 import onnx
 
 from nexus_export.exported import Array
-from nexus_export.networks import Processor
+from nexus_export.networks import Target
 from nexus_export.onnx_graphs.opsets import raised
 from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.writing import write_network
@@ -25,15 +25,15 @@ def quantize(
     keep: Sequence[str],
     out: Path,
     metadata: Mapping[str, str] = MappingProxyType({}),
-    processor: Processor = "cpu",
+    target: Target = "cpu",
     fp32_ops: Collection[str] = (),
 ) -> None:
-    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a processor.
+    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for `target`.
 
     For a CPU: activations UINT8 with a zero point; all else is stored in FP16 and computed in FP32. For a GPU, as
     TensorRT takes it: activations INT8 around zero, scales and all else FP16, but for `fp32_ops`.
 
-    Takes about twice the memory of the FP32 weights, and what running a row takes.
+    Takes about twice the memory of the FP32 weights, and that of running a row.
 
     Args:
         model_path: weights in the file or beside it. All of them are read into memory.
@@ -44,8 +44,7 @@ def quantize(
         metadata: the file's entries.
         fp32_ops: operators that a GPU computes in FP32, see `to_half`.
 
-    Raises:
-        BuildError: the disk is full, or the folder cannot be written.
+    Raises BuildError if the disk is full, or the folder cannot be written.
     """
     model = fold(onnx.load(str(model_path)))
     chosen = without(layers(model), keep)
@@ -54,7 +53,7 @@ def quantize(
     del model
     # No engine on a CPU computes in FP16.
     singly: Collection[str] = {ALL_OPS}
-    if processor == "gpu":
+    if target == "gpu":
         make_symmetric(quantized)
         # Before, scales are FP32, and the casts around them keep TensorRT from multiplying matrices in INT8.
         quantized, singly = raised(quantized, HALF_DEQUANTIZE), fp32_ops

@@ -1,4 +1,4 @@
-"""INT8 activations as TensorRT takes them: signed, and zero at zero.
+"""INT8 activations as TensorRT reads them: signed, and zero at zero.
 
 ONNX Runtime is quicker and finer on a CPU with UINT8 and a zero point, so the ONNX files for CPUs have those.
 """
@@ -14,7 +14,7 @@ _ZERO = "symmetric_zero"
 def make_symmetric(model: onnx.ModelProto) -> None:
     """Let every UINT8 quantizer of `model` be an INT8 one with a zero point of 0 that covers the same range.
 
-    A scale grows to at most twice what it was, for a tensor that is never negative: a bit of 8 is lost there.
+    A scale at most doubles, for a tensor that is never negative: one bit of 8 is lost there.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     scales: dict[tuple[str, str], str] = {}

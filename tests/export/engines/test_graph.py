@@ -1,4 +1,4 @@
-"""The graphs that TensorRT's parser gets compute what the ONNX files do."""
+"""The graphs for TensorRT's parser compute the same as the ONNX files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,7 +72,7 @@ def _quantized(scale: float, zero: int) -> onnx.ModelProto:
 
 def _run(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Array:
     options = onnxruntime.SessionOptions()
-    # What is compared is the graphs, not what onnxruntime makes of them.
+    # The graphs are compared, not onnxruntime's optimised forms of them.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

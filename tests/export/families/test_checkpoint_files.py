@@ -1,4 +1,4 @@
-"""Reading checkpoints' files: every format gives the same tensors, nothing in a file is run, each refusal says why."""
+"""Checkpoint files: every format gives the same tensors, no code in a file is run, each refusal gives the reason."""
 
 import os
 import pickle
@@ -75,7 +75,7 @@ def test_large_files_are_mapped_not_copied(form: str, tmp_path: Path) -> None:
     _write(form, {"part.weight": torch.ones(64 << 20)}, path)
     before = _resident_bytes()
     read = read_state(path)
-    # The file has 256 MB; what stays resident is the reader's own.
+    # The file has 256 MB; only the reader's own memory stays resident.
     assert _resident_bytes() - before < 32 << 20
     assert read["part.weight"][-1] == 1
 

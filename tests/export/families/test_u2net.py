@@ -47,7 +47,7 @@ def expected(
     published: Callable[[PinnedFile], Path],
     open_session: Callable[[Path], onnxruntime.InferenceSession],
 ) -> NDArray[np.float32]:
-    """What rembg computes one by one (sessions/base.py and u2netp.py), FP32 [4,320,320]."""
+    """rembg's results, image by image (sessions/base.py and u2netp.py), FP32 [4,320,320]."""
     network = open_session(published(U2NETP))
     alphas = []
     for image in images:

@@ -1,4 +1,4 @@
-"""What the full-size tests share: time enough, and scratch folders that are gone afterwards."""
+"""Shared by the full-size tests: a longer timeout, and scratch folders that are removed afterwards."""
 
 import shutil
 from collections.abc import Iterator

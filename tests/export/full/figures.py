@@ -1,4 +1,4 @@
-"""What the full-size tests measured: benchmarks/results/full_size.json, and the page made of it."""
+"""The figures of the full-size tests: benchmarks/results/full_size.json, and its page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ trained networks, quality is not. A peak is of the resident memory of the proces
 
 
 class Measured(NamedTuple, Generic[Result]):
-    """A function's result, and what it took in a process of its own."""
+    """A function's result, with its time and memory in a process of its own."""
 
     result: Result
     peak_rss_bytes: int
@@ -47,7 +47,7 @@ def measured(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Meas
 
 
 def record(name: str, path: Path = RESULTS / "full_size.json", **figures: Figure) -> None:
-    """Merge `figures` into the entry of this name, and make the page anew; safe from several processes at once.
+    """Merge `figures` into the entry of this name, and rewrite the page; safe from several processes at once.
 
     A figure's unit is the end of its name: `peak_bytes`, `seconds`, `unet_psnr_db`, `max_abs`.
     """

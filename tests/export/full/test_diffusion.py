@@ -28,12 +28,12 @@ from tests.export.full.diffusion_checkpoint import write_full_checkpoint
 from tests.export.full.figures import measured, record
 
 CACHE = Path(__file__).parents[3] / "build" / "cache"
-# In latents; neither is what was traced.
+# In latents; neither is a traced size.
 SIZES = ((16, 16), (24, 16))
 PROMPTS = 2
 # CLIP's tokens for start and end of a text.
 START_ID, END_ID = 49_406, 49_407
-# What an export may take beside a server and a desktop on 16 GB.
+# The limit of an export beside a server and a desktop on 16 GB.
 EXPORT_PEAK_BYTES = 12 << 30
 # FP32 sums over thousands of values in another order: outputs have a deviation near 1.
 TOLERANCE = 1e-3
@@ -42,7 +42,7 @@ Rows = dict[str, NDArray[Any]]
 
 
 class Written(NamedTuple):
-    """What writing a network at both precisions took, and the sizes of the files."""
+    """The time and memory of writing a network at both precisions, and the sizes of the files."""
 
     trace_seconds: float
     fp32_seconds: float
@@ -70,7 +70,7 @@ def test_the_network_at_full_size(network: str, checkpoint: Callable[[str], Path
     written, peak, _ = measured(_write, folder, network, scratch)
     record(f"{network}: export", export_peak_bytes=peak, **written._asdict())
     assert peak <= EXPORT_PEAK_BYTES
-    # Half the bytes but for what stays FP32: graphs, constants.
+    # Half the bytes, but for graphs and constants, which stay FP32.
     assert written.fp16_bytes <= 0.52 * written.fp32_bytes
 
     reference = measured(_run_torch, folder, network, scratch / "torch.npz")

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 from nexus_export import default_profile, networks
-from nexus_export.artifacts import PRECISION_KEY, PROCESSOR_KEY
+from nexus_export.artifacts import PRECISION_KEY, TARGET_KEY
 from nexus_export.engines import libraries, manifest
 from nexus_export.engines.artifact import write_engine
-from nexus_export.engines.profile import widths_of
+from nexus_export.engines.profile import fixed_dims_of
 from nexus_export.exported import Array
 from nexus_export.networks import NETWORKS
 from nexus_export.precision.int8 import quantize
@@ -40,19 +40,19 @@ def test_networks_compile_for_a_t4(fp32: Path, tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", OFFERED)
 def test_int8_networks_compile(fp32: Path, tmp_path: Path, name: str) -> None:
-    """Wherever it is offered. Calibrated on noise: what is asked is whether the graph compiles."""
+    """Wherever it is offered. Calibrated on noise: the question is whether the graph compiles."""
     path = networks.artifact(name, fp32)
     model = onnx.load(str(path))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    network, rows = two_sided(name), [_noise(name, widths_of(metadata))]
-    metadata |= {PRECISION_KEY: "int8", PROCESSOR_KEY: "gpu"}
+    network, rows = two_sided(name), [_noise(name, fixed_dims_of(metadata))]
+    metadata |= {PRECISION_KEY: "int8", TARGET_KEY: "gpu"}
     out = networks.artifact(name, tmp_path)
     quantize(path, rows, network.int8_keep, out, metadata, "gpu", network.fp32_ops)
     engine = write_engine(network, tmp_path, "sm86", libraries.load("rtx"), lambda _: None)
     assert manifest.read(engine).precision == "int8"
 
 
-def _noise(name: str, widths: Mapping[str, int]) -> dict[str, Array]:
+def _noise(name: str, fixed_dims: Mapping[str, int]) -> dict[str, Array]:
     """A row of the least size: pixels, tokens, latents, whatever the network takes."""
     network, generator = NETWORKS[name], np.random.default_rng(0)
     row: dict[str, Array] = {}
@@ -60,7 +60,7 @@ def _noise(name: str, widths: Mapping[str, int]) -> dict[str, Array]:
         shape = [1]
         for dim in tensor.dims:
             sizes = network.axes[dim] if isinstance(dim, str) else None
-            shape.append(sizes.least if sizes else widths[dim] if isinstance(dim, str) else dim)
+            shape.append(sizes.least if sizes else fixed_dims[dim] if isinstance(dim, str) else dim)
         if tensor.dtype == "FP32":
             row[tensor.name] = generator.standard_normal(shape).astype(np.float32)
         else:

@@ -1,4 +1,4 @@
-"""INT8 at full size, of seeded random weights: bytes, memory and time. What it costs in quality they cannot tell."""
+"""INT8 at full size, of seeded random weights: bytes, memory and time. They say nothing about quality."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.export.support import published_lama, published_sam
 
 PHOTOS = Path(__file__).parents[3] / "demo" / "photos"
 CACHE = PHOTOS.parents[1] / "build" / "cache"
-#: A ViT takes half a minute a run.
+# A ViT takes half a minute a run.
 RUNS = 2
 
 

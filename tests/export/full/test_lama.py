@@ -42,7 +42,7 @@ def _run(path: Path, out: Path) -> None:
 
 
 def _expected(checkpoint: Path) -> tuple[Array, Array]:
-    """The picture that the published forward paints, FP32 [1, 3, H, W], and what our torch network returns."""
+    """The picture that the published forward paints, FP32 [1, 3, H, W], and our torch network's output."""
     row = _row()
     hole = torch.from_numpy((row["mask"] > 0).astype(np.float32)).permute(0, 3, 1, 2)
     pixels = torch.from_numpy(row["image"]).permute(0, 3, 1, 2) / 255.0

@@ -21,7 +21,7 @@ from tests.export.support import published_sam
 
 PHOTO = Path(__file__).parents[3] / "demo" / "photos" / "astronaut.jpg"
 
-#: Published checkpoints, and the letter of their ViT.
+# Published checkpoints, and the letter of their ViT.
 FILES = {
     "mobile_sam.pt": None,
     "sam_vit_b_01ec64.pth": "b",

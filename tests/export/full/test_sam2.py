@@ -19,7 +19,7 @@ from tests.export.support.narrow_sam2 import write_checkpoint
 from tests.export.support.published_sam2 import PublishedSam2
 
 PHOTO = Path(__file__).parents[3] / "demo" / "photos" / "coffee.jpg"
-#: A click and its label; both sides close the prompt with a -1.
+# A click and its label; both sides close the prompt with a -1.
 POINTS, LABELS = np.array([(512, 300)], np.float32), np.array([1], np.float32)
 
 

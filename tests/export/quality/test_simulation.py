@@ -1,4 +1,4 @@
-"""FP16 as a GPU computes it, on a CPU: what overflows or is rounded there shows here, and fails the gate."""
+"""FP16 as a GPU computes it, on a CPU: its overflows and rounding show here, and fail the gate."""
 
 import weakref
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from nexus_export.quality.record import Quality
 from nexus_export.quality.simulation import halves, served_run
 from onnx import TensorProto, helper, numpy_helper
 
-#: Whole numbers from -4 to 4, which FP16 holds.
+# Whole numbers from -4 to 4, which FP16 holds.
 ROW = {"x": (np.arange(256).reshape(1, 16, 16) % 9 - 4).astype(np.float32)}
 NETWORK = Network(
     "scaled",
@@ -50,7 +50,7 @@ def _written(model: onnx.ModelProto, folder: Path) -> Path:
 
 def _judged(path: Path, monkeypatch: pytest.MonkeyPatch) -> Quality:
     def same(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return {"y": inputs["x"]}  # what both products make of it
+        return {"y": inputs["x"]}  # the result of both products
 
     monkeypatch.setattr(Evaluator, "samples", lambda *_: [Sample(ROW)])
     return Evaluator({}, path, lambda _: same).measure(NETWORK, "fp16", path)[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Site:
-    """What the server serves, how it misbehaves, and what it was asked."""
+    """The server's files, its faults, and the requests that it received."""
 
     files: dict[str, bytes] = field(default_factory=dict)  # by path, "/name"
     etag: str = '"one"'
@@ -19,7 +19,7 @@ class Site:
     drop_after: list[int] = field(
         default_factory=list
     )  # bytes of a body before the connection breaks, one a request
-    surplus_length: int = 0  # how much longer it says a body is than it is
+    surplus_length: int = 0  # bytes that Content-Length adds to a body's own
     requests: list[dict[str, str]] = field(default_factory=list)  # the headers of each
     served: int = 0  # bytes of bodies it set out to send
     url: str = ""
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if site.drop_after:
             body = body[: site.drop_after.pop(0)]
-        site.served += len(body)  # before the first byte, so that whoever holds one finds it counted
+        site.served += len(body)  # before the first byte, so that every byte that a client has is counted
         self.wfile.write(body)
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_WR)

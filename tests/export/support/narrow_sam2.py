@@ -16,17 +16,17 @@ from nexus_export.networks import artifact
 from nexus_export.onnx_graphs.writing import write_network
 from torch import Tensor
 
-#: Windows that need filling up, a global block and every stage's change, as the published sizes have them.
+# Windows that need filling up, a global block and every stage's change, as the published sizes have them.
 CONFIG = HieraConfig(8, 1, (1, 2, 3, 1), (4,), background=7)
 SIZES = {"narrow": CONFIG}
 
 
 def write_checkpoint(path: Path, config: HieraConfig = CONFIG) -> None:
-    """Write a checkpoint as published, with some of what only a video needs."""
+    """Write a checkpoint as published, with some of the weights that only a video needs."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         state: dict[str, Tensor] = {**Sam2Encoder(config).state_dict(), **Sam2Decoder().state_dict()}
-        # What trained weights are not: zero, and so without a trace in the result.
+        # Unlike trained weights these would be zero, and leave no trace in the result.
         for name in ("image_encoder.trunk.pos_embed", "image_encoder.trunk.pos_embed_window", "no_mem_embed"):
             state[name] = torch.randn_like(state[name])
         state["memory_attention.norm.weight"] = torch.ones(256)

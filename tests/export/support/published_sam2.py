@@ -14,7 +14,7 @@ from transformers import Sam2Config, Sam2HieraDetConfig, Sam2Model, Sam2VisionCo
 
 Floats = NDArray[np.float32]
 
-#: Published names, as patterns, and transformers' instead; the first that fits counts, several times.
+# Published names, as patterns, and transformers' instead; the first that fits counts, several times.
 _NAMES = (
     (r"^no_mem_embed$", "no_memory_embedding"),
     (r"^image_encoder\.trunk\.patch_embed\.proj\.", "vision_encoder.backbone.patch_embed.projection."),
@@ -40,7 +40,7 @@ _NAMES = (
     (r"(output_hypernetworks_mlps\.\d|head)\.layers\.2\b", r"\1.proj_out"),
     (r"(output_hypernetworks_mlps\.\d|head)\.layers\.1\b", r"\1.layers.0"),
 )
-#: What only a video needs; of it, transformers' model has a head whose result is not compared.
+# Weights that only a video needs; of these, transformers' model has a head whose result is not compared.
 _UNUSED = ("memory_", "maskmem_", "mask_decoder.pred_obj_score_head.")
 
 

@@ -13,7 +13,7 @@ RTOL = 1e-6
 
 
 def assert_same_nodes(found: onnx.ModelProto, expected: onnx.ModelProto, name: str = "") -> None:
-    """Raises AssertionError, with ``name``, unless both have the same nodes in the same order."""
+    """Raises AssertionError, with `name`, unless both have the same nodes in the same order."""
     (nodes, values), (expected_nodes, expected_values) = _parts(found), _parts(expected)
     assert nodes == expected_nodes, name
     for value, expected_value in zip(values, expected_values, strict=True):

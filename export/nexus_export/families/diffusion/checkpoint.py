@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from nexus_export.errors import CheckpointError
 from nexus_export.exported import ExportedNetwork, InferenceFn
 from nexus_export.families.diffusion import empty_models
-from nexus_export.families.diffusion.checks import check_servable, read_json, widths
+from nexus_export.families.diffusion.checks import check_servable, condition_widths, read_json
 from nexus_export.families.diffusion.model_files import ModelWeights, open_model
 from nexus_export.families.diffusion.trace import trace
 from nexus_export.inference import torch_run
 from nexus_export.networks import GROUPS, NETWORKS
 from nexus_export.onnx_graphs.template import weight_shapes
 
-#: The file that tells a checkpoint of random weights from a trained one.
+# The file that marks a checkpoint of random weights.
 RANDOM_WEIGHTS = "RANDOM_WEIGHTS"
 
 _COMPONENTS = {
@@ -47,7 +47,7 @@ class Checkpoint:
 
     @property
     def random_weights(self) -> bool:
-        """Whether nobody trained it: `tiny_checkpoint` wrote it."""
+        """Whether it is untrained: `tiny_checkpoint` wrote it."""
         return (self.folder / RANDOM_WEIGHTS).is_file()
 
     def config(self, component: str) -> dict[str, Any]:
@@ -56,25 +56,23 @@ class Checkpoint:
 
     @property
     def half_vae(self) -> bool:
-        """Whether the VAE says that it does not overflow in FP16, as the published fp16-fix one of SDXL does.
+        """Whether the VAE's configuration allows FP16, as that of SDXL's published fp16-fix one does.
 
-        What says nothing is to be computed in FP32, as in diffusers.
+        A VAE without the entry is computed in FP32, as in diffusers.
         """
         return self.config("vae").get("force_upcast") is False
 
     def empty_model(self, component: str) -> Any:
-        """The model of this name without its weights, in eval mode: it can be traced, and what it computes is 0.
+        """The model of this name without its weights, in eval mode: it can be traced, and computes 0.
 
-        Raises:
-            CheckpointError: its configuration is not one that the libraries know.
+        Raises CheckpointError if its configuration is not one that the libraries know.
         """
         return empty_models.build(component, self.config(component), self.name)
 
     def weights(self, component: str) -> ModelWeights:
         """The weights of the model of this name, each read when it is asked for.
 
-        Raises:
-            CheckpointError: they are missing, damaged or not its configuration's.
+        Raises CheckpointError if they are missing, damaged or not its configuration's.
         """
         return open_model(self.folder / component, self.shapes(component), self.name)
 
@@ -87,8 +85,7 @@ class Checkpoint:
     def load(self, component: str) -> Any:
         """The model of this name, on the CPU, in FP32 and in eval mode.
 
-        Raises:
-            CheckpointError: as `empty_model` and `weights`.
+        Raises CheckpointError as `empty_model` and `weights` do.
         """
         model = self.empty_model(component)
         weights = self.weights(component)
@@ -129,8 +126,7 @@ def exports(checkpoint: Checkpoint, *networks: str) -> Iterator[ExportedNetwork]
 def reference(checkpoint: Checkpoint, network: str) -> InferenceFn:
     """The network of this name in torch, in FP32: 10 GB of SDXL's UNet.
 
-    Raises:
-        CheckpointError: its weights are incomplete or damaged.
+    Raises CheckpointError if its weights are incomplete or damaged.
     """
     return torch_run(trace(network, checkpoint.load).module, NETWORKS[network])
 
@@ -138,7 +134,7 @@ def reference(checkpoint: Checkpoint, network: str) -> InferenceFn:
 def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeights]) -> ExportedNetwork:
     traced = trace(network, checkpoint.empty_model)
     template = traced.template()
-    sizes = widths(checkpoint.config("unet"))
+    sizes = condition_widths(checkpoint.config("unet"))
     return ExportedNetwork(
         NETWORKS[network],
         template,
@@ -150,7 +146,7 @@ def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeig
 
 
 class _Weights(Mapping[str, NDArray[np.generic]]):
-    """A network's weights: the models', behind the models' names, and what it has of its own."""
+    """A network's weights: the models', prefixed with the models' names, and its own."""
 
     def __init__(
         self,

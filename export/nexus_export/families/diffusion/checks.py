@@ -1,4 +1,4 @@
-"""What a checkpoint must be for generative fill to serve it, as its configurations tell.
+"""Check by its configurations that generative fill can serve a checkpoint.
 
 The pipeline samples with the published noise schedule and reads prompts with CLIP's vocabulary, and neither
 is exported with the networks: a checkpoint that was trained with others would paint, but paint wrongly.
@@ -12,7 +12,7 @@ from typing import Any
 from nexus_export.errors import CheckpointError
 from nexus_export.families.diffusion.clip_vocabulary import MERGES_SHA256, merges_sha256
 
-#: What the pipeline samples with; both published checkpoints were trained with it.
+# The noise schedule that the pipeline samples with; both published checkpoints were trained with it.
 TRAINING_TIMESTEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 SCHEDULE = {
@@ -23,7 +23,7 @@ SCHEDULE = {
     "prediction_type": "epsilon",
 }
 UNET_CHANNELS = 9
-#: Height and width before cropping, top and left of the crop, height and width wanted.
+# Height and width before cropping, top and left of the crop, height and width wanted.
 TIME_IDS = 6
 
 _TITLES = {"sdxl": "SDXL", "sd15": "SD 1.5"}
@@ -32,9 +32,8 @@ _TITLES = {"sdxl": "SDXL", "sd15": "SD 1.5"}
 def check_servable(tier: str, folder: Path) -> None:
     """Check the checkpoint in `folder` for tier "sdxl" or "sd15".
 
-    Raises:
-        CheckpointError: it is of the other tier, no inpainting model, or was trained with another noise schedule or
-            vocabulary than the pipeline's; or a configuration cannot be read.
+    Raises CheckpointError if it is of the other tier, no inpainting model, or was trained with another noise schedule
+    or vocabulary than the pipeline's; or a configuration cannot be read.
     """
     name = str(folder)
     found = "sdxl" if "text_encoder_2" in read_json(folder / "model_index.json", name) else "sd15"
@@ -53,8 +52,7 @@ def check_servable(tier: str, folder: Path) -> None:
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """The JSON object at `path`, which belongs to the checkpoint `name`.
 
-    Raises:
-        CheckpointError: it is missing or damaged.
+    Raises CheckpointError if it is missing or damaged.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -111,7 +109,7 @@ def _merges(folder: Path, name: str) -> Sequence[str]:
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
-def widths(unet: Mapping[str, Any]) -> dict[str, int]:
+def condition_widths(unet: Mapping[str, Any]) -> dict[str, int]:
     """The widths of a tier's conditions, by the names of their axes, from the UNet's configuration."""
     sizes = {"context_width": unet["cross_attention_dim"]}
     if unet.get("addition_embed_type") == "text_time":

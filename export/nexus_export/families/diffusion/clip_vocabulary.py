@@ -1,7 +1,7 @@
 """CLIP's byte-pair vocabulary, from the file that openai/clip publishes.
 
 The published file holds more merges than CLIP was trained with; like its tokenizer (clip/simple_tokenizer.py)
-we take the first 48,894 after the header. What this module knows of tokenization ends with those lists.
+we take the first 48,894 after the header. This module makes the lists; it does not tokenize.
 """
 
 import gzip
@@ -13,7 +13,7 @@ MERGES = 48_894
 START, END = "<|startoftext|>", "<|endoftext|>"
 HEADER = "#version: 0.2"
 
-#: Of the merges alone, a line each, without the header.
+# Of the merges alone, a line each, without the header.
 MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
 
 
@@ -24,7 +24,7 @@ def read_published(path: Path) -> list[str]:
 
 
 def merges_sha256(merges: Sequence[str]) -> str:
-    """What `MERGES_SHA256` is for CLIP's."""
+    """The SHA-256 of a list of merges; CLIP's have `MERGES_SHA256`."""
     return hashlib.sha256("\n".join(merges).encode()).hexdigest()
 
 

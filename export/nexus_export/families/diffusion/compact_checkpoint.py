@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from nexus_export.families.diffusion.checks import widths
+from nexus_export.families.diffusion.checks import condition_widths
 from nexus_export.paths import WEIGHTS
 
 FOLDER = WEIGHTS / "sdxl_compact"
@@ -27,7 +27,7 @@ def compact_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict
 
 def compact_widths(folder: Path) -> dict[str, int]:
     """The widths of its conditions, by the names of their axes."""
-    return widths(_config(folder, "unet"))
+    return condition_widths(_config(folder, "unet"))
 
 
 def _config(folder: Path, component: str) -> dict[str, object]:

@@ -41,7 +41,7 @@ def _sdxl(network: str) -> Recipe:
         partial(_sdxl_reference, network=network),
         (compact_checkpoint, template),
         path,
-        widths=partial(compact_checkpoint.compact_widths, compact_checkpoint.FOLDER),
+        fixed_dims=partial(compact_checkpoint.compact_widths, compact_checkpoint.FOLDER),
     )
 
 
@@ -78,7 +78,7 @@ def _sd15(network: str) -> Recipe:
         partial(_sd15_reference, network=network),
         (seeded_weights, template),
         random=True,
-        widths=lambda: _TINY_WIDTHS,
+        fixed_dims=lambda: _TINY_WIDTHS,
     )
 
 

@@ -29,8 +29,7 @@ def build(component: str, config: Mapping[str, Any], name: str) -> nn.Module:
         config: its config.json.
         name: the checkpoint's, for messages.
 
-    Raises:
-        CheckpointError: the library does not know such a model.
+    Raises CheckpointError if the library does not know such a model.
     """
     transformers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.set_verbosity_error()
@@ -45,7 +44,7 @@ def build(component: str, config: Mapping[str, Any], name: str) -> nn.Module:
             else:
                 model = kind.from_config(dict(config))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
-        # The libraries' texts are for who calls them.
+        # The libraries' messages are for their callers, not for our users.
         raise CheckpointError(
             f"the configuration of {component} in {name} is not one that diffusers {diffusers.__version__} and "
             f"transformers {transformers.__version__} know; use the published checkpoint."

@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 
 from nexus_export.errors import CheckpointError
 
-# What diffusers and transformers call a model's file; of two precisions the full one is taken.
+# The names that diffusers and transformers give a model's file; of two precisions the full one is taken.
 _STEMS = ("diffusion_pytorch_model", "model")
 _VARIANTS = ("", ".fp16")
 
 # Names of the autoencoder's attention before diffusers 0.12.
 _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 _ATTENTION = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.(weight|bias)$")
-#: The types that weights are published in, as safetensors calls them. Others, as FP8, numpy does not have.
+# The types that weights are published in, as safetensors calls them. numpy lacks others, such as FP8.
 _TYPES = ("F64", "F32", "F16", "BF16")
 # A buffer of old text encoders: the numbers from 0 to 76.
 _IGNORED = ".position_ids"
@@ -42,7 +42,7 @@ class ModelWeights(Mapping[str, NDArray[np.generic]]):
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
         stored = self._stored[name]
-        # Opened anew for each: closing the file gives the pages back that were read of it.
+        # Opened for each weight: closing the file releases the pages that were read.
         with safe_open(self._files[stored], "pt") as file:
             tensor: torch.Tensor = file.get_tensor(stored)
         array: NDArray[np.generic] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
@@ -63,14 +63,13 @@ def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -
         shapes: the model's state dict, by the names of today's libraries.
         name: the checkpoint's, for messages.
 
-    Raises:
-        CheckpointError: a file is missing, damaged or no safetensors; a weight is missing, of another shape or an
-            unknown type, or one that the model does not have.
+    Raises CheckpointError if a file is missing, damaged or no safetensors; a weight is missing, of another shape or an
+    unknown type, or one that the model does not have.
     """
     try:
         found, files, types = _headers(folder)
     except (OSError, ValueError, KeyError, SafetensorError):
-        # The library's texts are for who calls it.
+        # The library's messages are for its callers, not for our users.
         raise _refusal(folder, name, "are missing, damaged or not in safetensors format") from None
     stored = {key: _stored_name(key, found) for key in shapes}
     for key, shape in shapes.items():

@@ -1,8 +1,8 @@
 """The networks of Stable Diffusion inpainting, one module per exportable graph, around the published models.
 
 Every module holds the models under the name of their folder in a diffusers checkpoint, so that its state
-dict reads "unet.conv_in.weight", "vae.decoder.conv_in.weight". Latents are what samplers work on: the
-autoencoder's, times its scaling factor. B is the batch, H and W are pixels, h and w an eighth of them.
+dict reads "unet.conv_in.weight", "vae.decoder.conv_in.weight". Latents are the samplers':
+the autoencoder's, times its scaling factor. B is the batch, H and W are pixels, h and w an eighth of them.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-#: Tokens of a prompt, CLIP's fixed length.
+# Tokens of a prompt, CLIP's fixed length.
 TOKENS = 77
 _LEGACY_END_TOKEN = 2
 
@@ -37,7 +37,7 @@ class _ClipLayers(nn.Module):
 
 
 def _of_open_width(tensor: Tensor) -> Tensor:
-    """The tensor itself [B,...,d], cut off far behind its end: engines then cannot tell how wide it is.
+    """The tensor itself [B,...,d], cut off far behind its end, so that engines do not infer its width.
 
     Triton wants an output's dims in the config to be those that the engine reports, and one config serves
     checkpoints of every width.

@@ -1,7 +1,7 @@
 """Write a tiny checkpoint in diffusers' format: the real structure of SDXL or SD 1.5 inpainting, random weights.
 
-It is what everything runs on where no published checkpoint can be had: parity with diffusers, the pipeline,
-the server. It paints noise, not pictures.
+Where no published checkpoint is available, everything runs on it: parity with diffusers, the pipeline, the server.
+It paints noise, not pictures.
 """
 
 import json
@@ -24,7 +24,7 @@ from nexus_export.families.diffusion.seeded_weights import SCALING_FACTORS, seed
 
 _VOCABULARY = 49_408
 _END_ID = _VOCABULARY - 1
-# Every width differs from the others, so that a mix-up cannot go unseen.
+# Every width differs from the others, so that no mix-up goes unnoticed.
 _CONTEXT, _CONTEXT_2, _POOLED, _TIME_IDS_EMBEDDED = 32, 48, 40, 6 * 8
 
 _TEXT: dict[str, Any] = {

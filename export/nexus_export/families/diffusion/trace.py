@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nexus_export.families.diffusion.checks import TIME_IDS, widths
+from nexus_export.families.diffusion.checks import TIME_IDS, condition_widths
 from nexus_export.families.diffusion.modules import (
     TOKENS,
     Sd15TextEncoder,
@@ -23,7 +23,7 @@ from nexus_export.families.diffusion.modules import (
 from nexus_export.networks import GROUPS
 from nexus_export.onnx_graphs.torchscript import export_template
 
-#: Models by their folder's name in a diffusers checkpoint; loaded one network at a time.
+# Models by their folder's name in a diffusers checkpoint; loaded one network at a time.
 Load = Callable[[str], Any]
 
 # Two rows, not square, divisible by every UNet's factor: no axis can be mistaken for another while tracing.
@@ -41,7 +41,7 @@ class Traced:
 
     @property
     def own_state(self) -> dict[str, NDArray[np.generic]]:
-        """What the module itself keeps in its state, beside its models."""
+        """The module's own state, beside its models'."""
         own = {name for name, _ in self.module.named_buffers(recurse=False)}
         state = self.module.state_dict()
         return {name: state[name].numpy() for name in own & state.keys()}
@@ -86,7 +86,7 @@ def _text_encoder(tier: str, load: Load) -> Traced:
 
 
 def _unet(tier: str, unet: Any) -> Traced:
-    sizes = widths(unet.config)
+    sizes = condition_widths(unet.config)
     inputs = {
         "sample": torch.zeros(_BATCH, unet.config.in_channels, _HEIGHT, _WIDTH),
         "timestep": torch.zeros(_BATCH, 1),

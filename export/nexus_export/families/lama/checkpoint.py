@@ -20,8 +20,8 @@ from nexus_export.networks import NETWORKS
 from nexus_export.onnx_graphs.template import weight_shapes
 
 _CONFIG_KEY = "generator_config"
+# TorchScript first: its names contain the other prefix.
 _PUBLISHED_PREFIXES = ("model.generator.", "generator.")
-"""TorchScript first: its names contain the other prefix."""
 
 
 def exports(path: Path) -> Iterator[ExportedNetwork]:
@@ -29,8 +29,7 @@ def exports(path: Path) -> Iterator[ExportedNetwork]:
 
     The reference computes its Fourier transforms by torch.fft, the graph by matrix products.
 
-    Raises:
-        CheckpointError: as `load_checkpoint`.
+    Raises CheckpointError as `load_checkpoint` does.
     """
     generator = load_checkpoint(path)
     # Our own was trained to correct the pyramid's fill, the published one to fill a blanked hole.
@@ -43,11 +42,10 @@ def exports(path: Path) -> Iterator[ExportedNetwork]:
 def load_checkpoint(path: Path) -> Generator:
     """A generator, in eval mode, from a LaMa checkpoint.
 
-    Accepts the published Lightning checkpoint (``state_dict`` with ``generator.*`` keys; the discriminator
-    and the rest are ignored), the TorchScript form (``model.generator.*``), and our ``.safetensors``.
+    Accepts the published Lightning checkpoint (`state_dict` with `generator.*` keys; the discriminator
+    and the rest are ignored), the TorchScript form (`model.generator.*`), and our `.safetensors`.
 
-    Raises:
-        CheckpointError: the file cannot be read safely, holds no LaMa generator, or one of another architecture.
+    Raises CheckpointError if the file cannot be read safely, holds no LaMa generator, or one of another architecture.
     """
     if path.suffix == ".safetensors":
         return read_compact(path)
@@ -70,10 +68,10 @@ def write_compact(generator: Generator, path: Path) -> None:
 
 
 def read_compact(path: Path) -> Generator:
-    """The generator, in eval mode and FP32, that ``write_compact`` saved.
+    """The generator, in eval mode and FP32, that `write_compact` saved.
 
-    Raises:
-        CheckpointError: the file is missing, damaged, carries no generator configuration, or one of other weights.
+    Raises CheckpointError if the file is missing, damaged, carries no generator configuration, or one of other
+    weights.
     """
     tensors = {name.removeprefix("generator."): tensor.float() for name, tensor in read_state(path).items()}
     with safe_open(path, framework="pt") as file:

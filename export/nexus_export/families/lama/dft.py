@@ -17,14 +17,14 @@ class FourierBasis(NamedTuple):
     With K = W // 2 + 1 columns in the half spectrum of a real signal.
     """
 
+    # [W, 2K]: cosines, then negated sines; a row times this is its half spectrum, real then imaginary.
     row_forward: Tensor
-    """[W, 2K]: cosines, then negated sines; a row times this is its half spectrum, real then imaginary."""
+    # [2K, W]: the inverse of row_forward; a column that stands for two (k and W-k) is doubled.
     row_inverse: Tensor
-    """[2K, W]: the inverse of row_forward; a column that stands for two (k and W-k) is doubled."""
+    # [H, H], symmetric.
     column_cosine: Tensor
-    """[H, H], symmetric."""
+    # [H, H], symmetric.
     column_sine: Tensor
-    """[H, H], symmetric."""
 
 
 def _angles(rows: Tensor, columns: Tensor, period: Tensor | int) -> Tensor:
@@ -34,7 +34,7 @@ def _angles(rows: Tensor, columns: Tensor, period: Tensor | int) -> Tensor:
 
 
 def fourier_basis(like: Tensor) -> FourierBasis:
-    """The basis for transforms of the last two axes of ``like`` [B, C, H, W], on its device."""
+    """The basis for transforms of the last two axes of `like` [B, C, H, W], on its device."""
     height, width = like.shape[-2:]
     y = torch.arange(height, device=like.device)
     x = torch.arange(width, device=like.device)

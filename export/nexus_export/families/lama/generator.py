@@ -6,7 +6,7 @@ Knows nothing of pixels, masks or files.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +20,19 @@ from nexus_export.families.lama.grain import BANDS
 class GeneratorConfig:
     """Size of a generator; the defaults are big-lama (51 million parameters)."""
 
+    # Channels after the first convolution; each downsampling doubles them.
     width: int = 64
-    """Channels after the first convolution; each downsampling doubles them."""
     downsamplings: int = 3
     blocks: int = 18
+    # Share of the bottleneck's channels that take the Fourier path.
     global_ratio: float = 0.75
-    """Share of the bottleneck's channels that take the Fourier path."""
     max_width: int = 1024
+    # "sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and the amplitude
+    # of every band of noise (`grain`).
     output: Literal["sigmoid", "residual"] = "sigmoid"
-    """"sigmoid": an image in [0, 1]. "residual": an unbounded correction to the image that was fed in, and
-    the loudness of every band of noise (``nexus_export.lama.grain``)."""
 
     def channels(self, level: int) -> int:
-        """Channels after ``level`` downsamplings."""
+        """Channels after `level` downsamplings."""
         return min(self.max_width, self.width << level)
 
     @property
@@ -43,9 +43,9 @@ class GeneratorConfig:
 
 IN_CHANNELS = 4  # RGB and the mask
 OUT_CHANNELS = 3
+# Of a residual: the last layer sums hundreds of inputs, and unscaled, the noise of the first training steps is so loud
+# that training silences the whole decoder to be rid of it.
 RESIDUAL_SCALE = 0.1
-"""Of a residual: the last layer sums hundreds of inputs, and unscaled, the noise of the first training steps
-is so loud that training silences the whole decoder to be rid of it."""
 
 
 class FourierUnit(nn.Module):
@@ -57,7 +57,7 @@ class FourierUnit(nn.Module):
         self.bn = nn.BatchNorm2d(channels * 2)
 
     def forward(self, x: Tensor, basis: FourierBasis | None) -> Tensor:
-        """[B, C, H, W] to the same shape; through torch.fft where ``basis`` is None."""
+        """[B, C, H, W] to the same shape; through torch.fft where `basis` is None."""
         batch, channels, height, width = x.shape
         x = x.float()  # the transform stays FP32 under autocast: its sums run over the whole image
         if basis is None:
@@ -97,25 +97,36 @@ class SpectralTransform(nn.Module):
         return expanded
 
 
+class Sizes(NamedTuple):
+    """The sizes of a fast Fourier convolution; ratios are the shares of the channels that take the global path."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    ratio_in: float
+    ratio_out: float
+    stride: int = 1
+
+    @property
+    def global_in(self) -> int:
+        return int(self.in_channels * self.ratio_in)
+
+    @property
+    def global_out(self) -> int:
+        return int(self.out_channels * self.ratio_out)
+
+
 class FastFourierConvolution(nn.Module):
     """Local and global channels, each convolved into both; the global-to-global path is spectral."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        ratio_in: float,
-        ratio_out: float,
-        stride: int = 1,
-    ) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        global_in, global_out = int(in_channels * ratio_in), int(out_channels * ratio_out)
-        local_in, local_out = in_channels - global_in, out_channels - global_out
-        self.padding = kernel_size // 2
+        global_in, global_out = sizes.global_in, sizes.global_out
+        local_in, local_out = sizes.in_channels - global_in, sizes.out_channels - global_out
+        self.padding = sizes.kernel_size // 2
 
         def convolution(inputs: int, outputs: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, kernel_size, stride, bias=False)
+            return nn.Conv2d(inputs, outputs, sizes.kernel_size, sizes.stride, bias=False)
 
         self.convl2l = convolution(local_in, local_out)
         self.convl2g = convolution(local_in, global_out) if global_out else None
@@ -143,20 +154,11 @@ class FastFourierConvolution(nn.Module):
 class NormalisedConvolution(nn.Module):
     """A fast Fourier convolution, batch normalisation and ReLU on both halves."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        ratio_in: float,
-        ratio_out: float,
-        stride: int = 1,
-    ) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.ffc = FastFourierConvolution(in_channels, out_channels, kernel_size, ratio_in, ratio_out, stride)
-        global_out = int(out_channels * ratio_out)
-        self.bn_l = nn.BatchNorm2d(out_channels - global_out)
-        self.bn_g = nn.BatchNorm2d(global_out) if global_out else None
+        self.ffc = FastFourierConvolution(sizes)
+        self.bn_l = nn.BatchNorm2d(sizes.out_channels - sizes.global_out)
+        self.bn_g = nn.BatchNorm2d(sizes.global_out) if sizes.global_out else None
 
     def forward(
         self, local: Tensor, spread: Tensor | None, basis: FourierBasis | None
@@ -174,8 +176,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, ratio: float) -> None:
         super().__init__()
-        self.conv1 = NormalisedConvolution(channels, channels, 3, ratio, ratio)
-        self.conv2 = NormalisedConvolution(channels, channels, 3, ratio, ratio)
+        sizes = Sizes(channels, channels, 3, ratio, ratio)
+        self.conv1, self.conv2 = NormalisedConvolution(sizes), NormalisedConvolution(sizes)
 
     def forward(self, local: Tensor, spread: Tensor, basis: FourierBasis | None) -> tuple[Tensor, Tensor]:
         """Local and global features in and out, [B, C, H, W] each."""
@@ -186,7 +188,7 @@ class ResidualBlock(nn.Module):
 class Generator(nn.Module):
     """LaMa's generator.
 
-    ``matrix_dft`` selects the DFT by matrix products, which exports; False (training) uses torch.fft.
+    `matrix_dft` selects the DFT by matrix products, which exports; False (training) uses torch.fft.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -195,14 +197,12 @@ class Generator(nn.Module):
         self.matrix_dft = False
         # The list mirrors the published indexes: parameterless layers (padding, concatenation,
         # activations) hold their places with Identity and are applied in forward.
-        layers: list[nn.Module] = [nn.Identity(), NormalisedConvolution(IN_CHANNELS, config.width, 7, 0, 0)]
+        first = Sizes(IN_CHANNELS, config.width, 7, 0, 0)
+        layers: list[nn.Module] = [nn.Identity(), NormalisedConvolution(first)]
         for level in range(config.downsamplings):
             ratio = config.global_ratio if level == config.downsamplings - 1 else 0.0
-            layers.append(
-                NormalisedConvolution(
-                    config.channels(level), config.channels(level + 1), 3, 0, ratio, stride=2
-                )
-            )
+            sizes = Sizes(config.channels(level), config.channels(level + 1), 3, 0, ratio, stride=2)
+            layers.append(NormalisedConvolution(sizes))
         bottleneck = config.channels(config.downsamplings)
         layers += [ResidualBlock(bottleneck, config.global_ratio) for _ in range(config.blocks)]
         layers.append(nn.Identity())
@@ -224,7 +224,7 @@ class Generator(nn.Module):
                 2 ** downsamplings, and at least twice that (reflection needs two rows).
 
         Returns:
-            FP32 [B, outputs, H, W]: see ``GeneratorConfig.output``.
+            FP32 [B, outputs, H, W]: see `GeneratorConfig.output`.
         """
         first_block = 2 + self.config.downsamplings
         decoder = first_block + self.config.blocks + 1

@@ -11,8 +11,8 @@ from nexus_export.families.lama.grain import grain, tile
 from nexus_export.families.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs import torchscript
 
+# The network of our own training: small enough for a laptop's processor.
 COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
-"""The network of our own training: small enough for a laptop's processor."""
 
 
 def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -> Tensor:
@@ -33,7 +33,7 @@ def complete(generator: Generator, image: Tensor, mask: Tensor, pyramid: bool) -
 
 
 def correct(generator: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The pyramid's fill corrected, FP32 [B, 3, H, W], and how loud the grain is that it lacks, [B, BANDS, H, W]."""
+    """The corrected fill of the pyramid, FP32 [B, 3, H, W], and the amplitudes of its grain, [B, BANDS, H, W]."""
     smooth = pyramid_fill(image, mask)
     output: Tensor = generator(torch.cat([smooth, mask], dim=1))
     return smooth + output[:, :OUT_CHANNELS], output[:, OUT_CHANNELS:]
@@ -55,7 +55,7 @@ class LamaNetwork(nn.Module):
             mask: UINT8 [B, H, W, 1]; nonzero marks the hole.
 
         Returns:
-            UINT8 [B, H, W, 3]; outside the hole byte-identical to ``image``.
+            UINT8 [B, H, W, 3]; outside the hole byte-identical to `image`.
         """
         pixels = image.permute(0, 3, 1, 2).float()
         hole = mask.permute(0, 3, 1, 2).float().clamp(max=1.0)
@@ -67,9 +67,9 @@ class LamaNetwork(nn.Module):
 
 
 def export_template(network: LamaNetwork) -> onnx.ModelProto:
-    """The graph of ``network`` without its weights: inputs image, mask, output filled; B, H and W dynamic.
+    """The graph of `network` without its weights: inputs image, mask, output filled; B, H and W dynamic.
 
-    Weights keep the names of ``network.state_dict()``; see ``nexus_export.onnx_graphs.template``.
+    Weights keep the names of `network.state_dict()`; see `nexus_export.onnx_graphs.template`.
     """
     network = copy.deepcopy(network)
     network.generator.matrix_dft = True

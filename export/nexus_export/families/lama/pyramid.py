@@ -10,8 +10,8 @@ large holes that measured 0.3 dB more than weights by share, and keeps every num
 from torch import Tensor
 from torch.nn import functional
 
+# Halvings: 2048 pixels come down to one; of a larger image a few pixels are left, which is as good.
 LEVELS = 11
-"""Halvings: 2048 pixels come down to one; of a larger image a few pixels are left, which does as well."""
 
 
 def _halve(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def pyramid_fill(image: Tensor, mask: Tensor) -> Tensor:
     """Fill the hole smoothly; known pixels come back unchanged.
 
     Args:
-        image: FP32 [B, 3, H, W] in [0, 1]; what lies under the hole is ignored.
+        image: FP32 [B, 3, H, W] in [0, 1]; pixels under the hole are ignored.
         mask: FP32 [B, 1, H, W], 1 in the hole, 0 elsewhere.
 
     Returns:

@@ -23,7 +23,7 @@ from nexus_export.networks import NETWORKS
 
 _ENCODER = "image_encoder."
 
-#: MobileSAM's file keeps the classifier that TinyViT was trained with before; SAM has no use for it.
+# MobileSAM's file keeps the classifier that TinyViT was trained with before; SAM has no use for it.
 _CLASSIFIER = re.compile(r"image_encoder\.(norm_head|head)\.(weight|bias)")
 
 State = Mapping[str, Tensor]
@@ -34,8 +34,7 @@ def exports(path: Path) -> Iterator[ExportedNetwork]:
 
     Its weights stay in the file, mapped into memory, which must stay until the last network is written.
 
-    Raises:
-        CheckpointError: the file cannot be read safely, or is not one of SAM's.
+    Raises CheckpointError if the file cannot be read safely, or is not one of SAM's.
     """
     state = {name: tensor for name, tensor in read_state(path).items() if not _CLASSIFIER.fullmatch(name)}
     with torch.device("meta"):

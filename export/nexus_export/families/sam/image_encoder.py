@@ -26,8 +26,8 @@ class SamEncoder(nn.Module):
             The embedding, FP32 [B,256,64,64].
         """
         planes = image.permute(0, 3, 1, 2).float()
-        mean, deviation = (torch.tensor(numbers)[:, None, None] for numbers in (PIXEL_MEAN, PIXEL_STD))
-        embedding: Tensor = self.image_encoder((planes - mean) / deviation)
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (PIXEL_MEAN, PIXEL_STD))
+        embedding: Tensor = self.image_encoder((planes - mean) / std)
         return embedding
 
 

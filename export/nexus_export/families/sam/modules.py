@@ -19,10 +19,10 @@ from nexus_export.families.sam.constants import FILLER, IMAGE_SIZE, NOT_A_POINT
 from nexus_export.families.sam.transformer import CHANNELS, TwoWayTransformer
 
 EMBEDDING_SIZE = 64
-#: The single-mask token and the three of the ambiguous (multi-mask) answer.
+# The single-mask token and the three of the ambiguous (multi-mask) answer.
 MASKS = 4
 
-#: Added to the attention score of a hidden key: its softmax is exactly 0, in FP16 (least -65504) too.
+# Added to the attention score of a hidden key: its softmax is exactly 0, in FP16 (least -65504) too.
 HIDDEN = -1e4
 
 

@@ -1,6 +1,6 @@
 """Read SAM's weights out of published ONNX exports, under the names of the published checkpoints.
 
-The exporter keeps most names and renames what constant folding changed: linear weights are transposed
+The exporter keeps most names and renames the weights that constant folding changed: linear weights are transposed
 ("onnx::MatMul_*"), the weights of 2-d norms get two more axes ("onnx::Mul_*", "onnx::Add_*"), the decoder's output
 tokens are joined ("onnx::Expand_*"), the encoder's convolutions took in the batch normalisations behind them
 ("onnx::Conv_*"), and its attention biases were spread over the pairs of tokens. Each is recognised by the node that
@@ -39,7 +39,7 @@ def decoder_weights(published: onnx.ModelProto) -> Weights:
             part = "prompt_encoder" if norm[2] == "mask_downscaling" else "mask_decoder"
             weights[f"{part}.{norm[1]}.{'weight' if norm[3] == 'Mul' else 'bias'}"] = array.ravel()
         else:
-            # What is left is multiplied with 1 - has_mask_input.
+            # The one left is multiplied with 1 - has_mask_input.
             weights["prompt_encoder.no_mask_embed.weight"] = array.reshape(1, -1)
     return weights
 

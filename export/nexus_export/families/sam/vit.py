@@ -41,7 +41,7 @@ class VitConfig:
     window: int = 14
 
 
-#: By the letter of the checkpoint's name: sam_vit_b_01ec64.pth.
+# By the letter of the checkpoint's name: sam_vit_b_01ec64.pth.
 PUBLISHED = {
     "b": VitConfig(768, 12, 12, frozenset({2, 5, 8, 11})),
     "l": VitConfig(1024, 24, 16, frozenset({5, 11, 17, 23})),
@@ -52,8 +52,7 @@ PUBLISHED = {
 def config_of(state: Mapping[str, Tensor]) -> VitConfig:
     """The sizes of the encoder whose weights, named as in `VitEncoder`, are `state`.
 
-    Raises:
-        KeyError: a weight that tells a size is missing; the argument is its name.
+    Raises KeyError, with the weight's name, if one that fixes a size is missing.
     """
     _, grid, _, width = state["pos_embed"].shape
     depth = 1 + max(

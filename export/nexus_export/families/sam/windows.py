@@ -1,4 +1,4 @@
-"""Square windows that tile a square of tokens; attention that stays inside them costs a fraction of the whole.
+"""Square windows that tile a square of tokens; attention inside them costs a fraction of attention over all.
 
 The image encoders of SAM, MobileSAM and SAM 2 use them. Sizes are plain numbers, so that a traced graph reshapes to
 constants.
@@ -18,7 +18,7 @@ def split(tokens: Tensor, side: int, window: int, width: int) -> Tensor:
 
 
 def join(windows: Tensor, side: int, window: int, width: int) -> Tensor:
-    """The inverse of `split`: tokens [B,side,side,width], without what lay beyond the edges."""
+    """The inverse of `split`: tokens [B,side,side,width], without the padding beyond the edges."""
     count = -(-side // window)
     tiled = windows.reshape(-1, count, count, window, window, width)
     tokens = tiled.transpose(2, 3).reshape(-1, count * window, count * window, width)

@@ -1,4 +1,4 @@
-"""SAM 2.1 checkpoints as published, sam2.1_hiera_*.pt: which size a file holds, and its two networks."""
+"""SAM 2.1 checkpoints as published, sam2.1_hiera_*.pt: the size of a file, and its two networks."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ from nexus_export.networks import NETWORKS, Network
 from nexus_export.onnx_graphs.template import shorten_names, weight_shapes
 from nexus_export.onnx_graphs.torchscript import export_template
 
-#: The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
+# The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
 SIZES: Mapping[str, HieraConfig] = MappingProxyType(
     {
         "tiny": HieraConfig(96, 1, (1, 2, 7, 2), (5, 7, 9), background=7),
@@ -30,7 +30,7 @@ SIZES: Mapping[str, HieraConfig] = MappingProxyType(
     }
 )
 
-#: Weights that only a video needs: the memory of earlier frames, and whether the object is to be seen in this one.
+# Weights that only a video needs: the memory of earlier frames, and whether the object is to be seen in this one.
 _VIDEO = (
     "memory_attention.",
     "memory_encoder.",
@@ -48,8 +48,7 @@ _VIDEO = (
 def exports(path: Path, sizes: Mapping[str, HieraConfig] = SIZES) -> Iterator[ExportedNetwork]:
     """sam2_encoder, then sam2_decoder, out of a checkpoint of one of `sizes`; weights are read when asked for.
 
-    Raises:
-        CheckpointError: the file cannot be read safely, or is no SAM 2.1 of these sizes.
+    Raises CheckpointError if the file cannot be read safely, or is no SAM 2.1 of these sizes.
     """
     state = {name: tensor for name, tensor in read_state(path).items() if not name.startswith(_VIDEO)}
     encoder, decoder = Sam2Encoder(_config(state, path, sizes)), Sam2Decoder()
@@ -60,7 +59,7 @@ def exports(path: Path, sizes: Mapping[str, HieraConfig] = SIZES) -> Iterator[Ex
     }
     check_architecture(path, state, shapes, "SAM 2.1")
     for network, module in (("sam2_encoder", encoder), ("sam2_decoder", decoder)):
-        # Assigned, the weights stay in the file and are mapped; FP32 is what they are published in.
+        # Assigned, the weights stay in the file and are mapped; they are published in FP32.
         own = {name: state[name].float() for name in module.state_dict()}
         module.load_state_dict(own, assign=True)
         yield _export(NETWORKS[network], module)
@@ -70,7 +69,7 @@ def _config(state: Mapping[str, Tensor], path: Path, sizes: Mapping[str, HieraCo
     """Which of `sizes` the backbone's weights are of."""
     blocks = [f"image_encoder.trunk.blocks.{index}" for index in range(len(state))]
     depth = sum(f"{block}.norm1.weight" in state for block in blocks)
-    # The first block of each further stage widens what it gets.
+    # The first block of each further stage widens its input.
     starts = [index for index in range(depth) if f"{blocks[index]}.proj.weight" in state]
     stages = tuple(end - start for start, end in zip([0, *starts], [*starts, depth]))
     patches = state.get("image_encoder.trunk.patch_embed.proj.weight")

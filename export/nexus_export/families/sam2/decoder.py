@@ -1,8 +1,8 @@
 """SAM 2's prompt encoder and mask decoder in torch, batched over images, with every mask they predict.
 
 Written from the paper (Ravi et al. 2024, arXiv:2408.00714) and checked against the published code,
-sam2/modeling/sam/{prompt_encoder,mask_decoder}.py, whose state-dict keys it keeps. It is SAM's (`nexus_export.sam`)
-with one more token, finer maps of the image, and scores in [0, 1]; it differs from what was published as that does.
+sam2/modeling/sam/{prompt_encoder,mask_decoder}.py, whose state-dict keys it keeps. It is SAM's (`families.sam`) with
+one more token, finer maps of the image, and scores in [0, 1]; it differs from the published one as that does.
 """
 
 import torch
@@ -75,7 +75,7 @@ class MaskDecoder(nn.Module):
 
 
 class Sam2Decoder(nn.Module):
-    """The exportable graph: what the encoder gives and prompts to every mask that SAM 2 predicts."""
+    """The exportable graph: the encoder's outputs and prompts to every mask that SAM 2 predicts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Sam2Decoder(nn.Module):
         Args:
             embedding, high_res_0, high_res_1: [B,256,64,64], [B,32,256,256], [B,64,128,128], from the encoder.
             points: [B,N,2], (x, y) in pixels of the image stretched to 1024x1024.
-            labels: [B,N], as `nexus_export.sam.modules.SamDecoder` takes them. SAM 2 was trained to see a -1 after
+            labels: [B,N], as `families.sam.modules.SamDecoder` takes them. SAM 2 was trained to see a -1 after
                 every prompt, a box too.
             mask_input: [B,1,256,256], the logits of an earlier answer.
             has_mask: [B,1], 1 to use `mask_input`, 0 to ignore it.

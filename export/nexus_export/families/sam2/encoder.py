@@ -50,7 +50,7 @@ class ImageEncoder(nn.Module):
 
 
 class FineMaps(nn.Module):
-    """The part of the mask decoder that sees the image alone, and so is run once an image."""
+    """The part of the mask decoder that reads the image alone, and so runs once an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class FineMaps(nn.Module):
 
 
 class Sam2Encoder(nn.Module):
-    """The exportable graph: normalisation, image encoder, and what the decoder takes of the image."""
+    """The exportable graph: normalisation, image encoder, and the maps that the decoder reads."""
 
     mean: Tensor
     std: Tensor

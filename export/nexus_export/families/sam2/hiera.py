@@ -19,7 +19,7 @@ from torch.nn import functional
 from nexus_export.families.sam import windows
 from nexus_export.families.sam.constants import IMAGE_SIZE
 
-#: The patches' stride: the first stage works on a quarter of the image's size.
+# The patches' stride: the first stage works on a quarter of the image's size.
 STRIDE = 4
 
 _EPSILON = 1e-6
@@ -150,7 +150,7 @@ class Hiera(nn.Module):
         return blocks
 
     def positions(self) -> Tensor:
-        """What is added to the patches, [1,H,W,C]: one small map stretched over all, one repeated in each window."""
+        """The addend of the patches, [1,H,W,C]: one small map stretched over all, one repeated in each window."""
         stretched = self.interpolation @ self.pos_embed @ self.interpolation.T
         count = IMAGE_SIZE // STRIDE // self.config.windows[0]
         return (stretched + self.pos_embed_window.repeat(1, 1, count, count)).permute(0, 2, 3, 1)
@@ -174,7 +174,7 @@ def pool(x: Tensor) -> Tensor:
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
-    """Height, width and channels of [B,H,W,C], which are the same for every image: a tracer shall not compute them."""
+    """Height, width and channels of [B,H,W,C] as numbers: they are the same for every image, and are not traced."""
     height, width, channels = (int(size) for size in x.shape[1:])
     return height, width, channels
 

@@ -1,4 +1,4 @@
-"""Tiny checkpoints load in diffusers and come out the same every time; what could not be served is refused."""
+"""Tiny checkpoints load in diffusers and are the same every time; checkpoints that cannot be served are refused."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def _change(path: Path, **values: Any) -> None:
 
 @pytest.mark.parametrize("tier", ["sdxl", "sd15"])
 def test_the_structure_is_the_real_one(tier: str, reference: Callable[[str], Any]) -> None:
-    # diffusers has loaded it whole, so every weight is there; what makes it SDXL or SD 1.5:
+    # diffusers has loaded it whole, so every weight is there; these make it SDXL or SD 1.5:
     pipeline = reference(tier)
     unet = pipeline.unet.config
     assert unet.in_channels == 9
@@ -82,7 +82,7 @@ def test_a_vae_says_whether_fp16_does_for_it(copy: Path, upcast: bool | None, ki
     vae = list(exports(checkpoint, "sd15_vae_encoder", "sd15_vae_decoder"))
     for name in ("chelsea.jpg", "coffee.jpg"):
         (copy / name).symlink_to(PHOTOS / name)
-    # What is computed in FP16 is measured, and held to its gate.
+    # Networks in FP16 are measured, and held to their gates.
     evaluator = Evaluator(read_photos(copy), CACHE) if kind == TensorProto.FLOAT16 else None
     for built in build_networks(vae, "fp16", copy / "built", {}, evaluator, lambda _: None):
         model = onnx.load(str(artifact(built.network.name, copy / "built")))

@@ -22,7 +22,7 @@ Tensors = dict[str, torch.Tensor]
 
 @pytest.fixture
 def copy(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    """SD 1.5's tiny checkpoint, to be written anew."""
+    """A writable copy of SD 1.5's tiny checkpoint."""
     return Path(shutil.copytree(tiny_checkpoint("sd15"), tmp_path / "checkpoint"))
 
 

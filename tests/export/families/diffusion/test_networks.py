@@ -1,6 +1,6 @@
 """Every network of generative fill against the diffusers and transformers model that it was exported from.
 
-Run on what the default build serves, templates filled without torch; the references load their checkpoint.
+Run on the default build's networks, templates filled without torch; the references load their checkpoint.
 """
 
 from collections.abc import Callable

@@ -35,7 +35,7 @@ def test_the_same_graphs(tier: str, default_checkpoint: Callable[[str], Path]) -
 def test_the_same_weights(
     tier: str, default_checkpoint: Callable[[str], Path], artifact: Callable[[str], Path]
 ) -> None:
-    # The same graph and the same weights: what torch would export is what is built without it.
+    # The same graph and the same weights: the build without torch gives what torch would export.
     for network in trace_tier(tier, open_checkpoint(default_checkpoint(tier), tier).load):
         state = network.module.state_dict()
         built = onnx.load(str(artifact(network.name))).graph.initializer
@@ -58,10 +58,10 @@ def test_the_same_facts(tier: str, default_checkpoint: Callable[[str], Path]) ->
 
 
 def test_the_compact_weights_are_small() -> None:
-    # What the repository allows itself for all four networks.
+    # The repository's own limit for all four networks.
     assert sum(path.stat().st_size for path in compact_checkpoint.FOLDER.rglob("*.safetensors")) <= 60e6
 
 
 def test_templates_are_small() -> None:
-    # What the repository allows itself for a graph.
+    # The repository's own limit for a graph.
     assert all(path.stat().st_size <= 300_000 for path in TEMPLATES.glob("*_sd*.onnx"))

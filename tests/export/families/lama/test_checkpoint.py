@@ -1,4 +1,4 @@
-"""Loading LaMa: the published forms at full size, our compact form, and what is refused."""
+"""Loading LaMa: the published forms at full size, our compact form, and the refusals."""
 
 import json
 from dataclasses import asdict
@@ -101,7 +101,7 @@ def test_our_own_form_exports_with_its_pyramid() -> None:
     row["mask"][:, :20] = 0
     [filled] = session.run(None, row)
     assert np.abs(filled.astype(int) - export.reference()(row)["filled"]).max() <= 1
-    # Random pixels give no edge to carry on, so what is painted stays near their mean; a blanked hole would be dark.
+    # Random pixels give no edge to carry on, so the fill stays near their mean; a blanked hole would be dark.
     assert abs(filled[:, 40:].mean() - 127.5) < 20
 
 
@@ -148,7 +148,7 @@ def _resave(path: Path, tensors: dict[str, Tensor], config: dict[str, object]) -
 
 
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
-    """Those that nobody here wrote, as big-lama's are in this format, and ours with other keys or weights."""
+    """Files of other writers, such as big-lama in this format, and ours with other keys or weights."""
     path = tmp_path / "foreign.safetensors"
     save_file({"generator.model.1.ffc.convl2l.weight": torch.zeros(1)}, path)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The noise that LaMa gives the loudness of."""
+"""The noise whose amplitude LaMa gives."""
 
 import torch
 from nexus_export.families.lama.generator import OUT_CHANNELS
@@ -27,10 +27,10 @@ def test_every_band_is_its_own_and_of_unit_deviation() -> None:
 
 def test_the_spectrum_in_every_direction_is_the_asked_one() -> None:
     """The loss's sectors and the bands' are the same: a loud band is heard in its own sector."""
-    loudness = torch.zeros(DIRECTIONS, BANDS, 64, 64)
+    amplitude = torch.zeros(DIRECTIONS, BANDS, 64, 64)
     for direction in range(DIRECTIONS):
-        loudness[direction, DIRECTIONS + direction] = 0.1  # the octave of 4 to 8 pixels
-    heard = local_power(grain(loudness, tile(CPU)).expand(-1, 3, -1, -1), 32, 8, DIRECTIONS).mean(1)
+        amplitude[direction, DIRECTIONS + direction] = 0.1  # the octave of 4 to 8 pixels
+    heard = local_power(grain(amplitude, tile(CPU)).expand(-1, 3, -1, -1), 32, 8, DIRECTIONS).mean(1)
     sectors = heard.view(DIRECTIONS, -1, DIRECTIONS).sum(1)
     assert sectors.argmax(1).tolist() == list(range(DIRECTIONS))
     assert (sectors.amax(1) > 0.6 * sectors.sum(1)).all()
@@ -43,13 +43,13 @@ def test_noise_is_the_same_whatever_the_size() -> None:
 
 
 def test_loudness_is_even() -> None:
-    """One loud pixel is heard as a square of grain; what is equally loud everywhere stays so at the edges."""
-    loudness = torch.zeros(1, BANDS, 40, 48)
-    loudness[:, 0, 20, 24] = 1.0
+    """One loud pixel spreads to a square of grain; uniform amplitude stays uniform at the edges."""
+    amplitude = torch.zeros(1, BANDS, 40, 48)
+    amplitude[:, 0, 20, 24] = 1.0
     expected = torch.zeros(1, 1, 40, 48)
     inside = (..., slice(20 - EVEN // 2, 21 + EVEN // 2), slice(24 - EVEN // 2, 25 + EVEN // 2))
     expected[inside] = (tile(CPU).float()[:, :1, :40, :48] / EVEN**2)[inside]
-    torch.testing.assert_close(grain(loudness, tile(CPU)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(grain(amplitude, tile(CPU)), expected, atol=1e-6, rtol=0)
     ones = torch.ones(1, BANDS, 40, 48)
     torch.testing.assert_close(
         grain(ones, tile(CPU)), tile(CPU).float()[..., :40, :48].sum(1, keepdim=True), atol=1e-5, rtol=0

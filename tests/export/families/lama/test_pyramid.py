@@ -1,4 +1,4 @@
-"""The pyramid fill: known pixels stay, holes get colours of what is around them."""
+"""The pyramid fill: known pixels stay, holes get the colours around them."""
 
 import pytest
 import torch

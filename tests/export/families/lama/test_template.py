@@ -52,5 +52,5 @@ def test_the_card_names_both_files() -> None:
 
 
 def test_the_weights_are_small() -> None:
-    # What the repository allows itself for this file.
+    # The repository's own limit for this file.
     assert LAMA_WEIGHTS.stat().st_size <= 12 * 2**20

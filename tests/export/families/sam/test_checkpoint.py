@@ -1,4 +1,4 @@
-"""SAM out of its published checkpoints, at small sizes: the ViT's numbers, both exports, and what is refused."""
+"""SAM out of its published checkpoints, at small sizes: the ViT's numbers, both exports, and the refusals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from tests.export.support import published_sam
 
-#: The published structure, with a head for each of the two kinds of block: windows that need padding, and a grid
-#: that is not a multiple of them.
+# The published structure, with a head for each of the two kinds of block: windows that need padding, and a grid
+# that is not a multiple of them.
 NARROW = VitConfig(width=32, depth=3, heads=2, global_blocks=frozenset({1}))
 
 

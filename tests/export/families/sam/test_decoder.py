@@ -1,4 +1,4 @@
-"""The rebuilt SAM decoder against the published one, and what batching and filling up may not change."""
+"""The rebuilt SAM decoder against the published one, and the results that batching and filling up must not change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Inputs = dict[str, Floats]
 
-#: Points in the 1024 frame and their labels, closed as SAM's predictor does: -1 where there is no box.
+# Points in the 1024 frame and their labels, closed as SAM's predictor does: -1 where there is no box.
 PROMPTS = {
     "one click": ([(512, 300), (0, 0)], [1, -1]),
     "two clicks": ([(512, 300), (300, 500), (0, 0)], [1, 1, -1]),

@@ -59,7 +59,7 @@ def test_padded_photo_is_close(
     [found] = session.run(None, {"image": _framed(letterboxed[name])})
     error = np.abs(found - embeddings[name])
     # Embeddings have a deviation of 0.1. The padding, 0.009 of a normalised unit off, moves them by 2 % of
-    # that at most (0.0022 measured) and by 0.1 % on average (0.0001), far below what moves a mask's edge.
+    # that at most (0.0022 measured) and by 0.1 % on average (0.0001), far too little to move a mask's edge.
     assert error.max() < 0.005
     assert error.mean() < 0.0005
 

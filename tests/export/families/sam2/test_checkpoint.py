@@ -1,4 +1,4 @@
-"""What counts as a SAM 2.1 checkpoint, and what is said of one that does not."""
+"""Which checkpoints are accepted as SAM 2.1, and the refusals of others."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,8 +96,8 @@ def test_another_architecture_is_refused(
     difference: str,
 ) -> None:
     path = changed(change)
-    said = _refusal(path, exports(path, NARROW))
-    assert said == (
+    message = _refusal(path, exports(path, NARROW))
+    assert message == (
         f"narrow.pt is not the architecture of SAM 2.1 ({difference}); use a checkpoint published as SAM 2.1."
     )
 

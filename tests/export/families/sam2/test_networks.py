@@ -22,7 +22,7 @@ from tests.export.support.published_sam2 import PublishedSam2
 Floats = NDArray[np.float32]
 Maps = dict[str, Floats]
 
-#: Points in the 1024 frame and their labels, without the -1 that closes every prompt.
+# Points in the 1024 frame and their labels, without the -1 that closes every prompt.
 PROMPTS = {
     "one click": ([(512, 300)], [1]),
     "a negative click": ([(512, 300), (400, 400), (100, 100)], [1, 1, 0]),
@@ -31,7 +31,7 @@ PROMPTS = {
 }
 
 
-#: An earlier answer's logits.
+# An earlier answer's logits.
 MASK = np.where(np.indices((256, 256)).sum(0) < 256, 6, -6).astype(np.float32)
 
 
@@ -121,7 +121,7 @@ def test_filler_changes_nothing(
     plain = _run(sessions["sam2_decoder"], **row, **_inputs(prompt))
     filled = _run(sessions["sam2_decoder"], **row, **_inputs(prompt, tokens=16))
     for name, values in plain.items():
-        # A hidden key's weight is exactly 0; what is left is that longer rows may be summed in another order.
+        # A hidden key's weight is exactly 0; only the order of longer sums may differ.
         assert np.abs(filled[name] - values).max() < 1e-5
 
 

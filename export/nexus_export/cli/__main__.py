@@ -1,3 +1,0 @@
-from nexus_export.cli import main
-
-main()
