@@ -12,8 +12,9 @@ from nexus_export.errors import QualityError
 from nexus_export.exported import Array, InferenceFn
 from nexus_export.networks import NETWORKS, Network
 from nexus_export.quality import masks
+from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import Photo, Split, read_photos
-from nexus_export.quality.pipelines import Sample, samples
+from nexus_export.quality.pipelines import Sample
 from PIL import Image
 
 ROOT = Path(__file__).parents[3]
@@ -44,8 +45,13 @@ def _stand_in(name: str) -> InferenceFn:
 _photos = cache(read_photos)
 
 
+@cache
+def _evaluator() -> Evaluator:
+    return Evaluator(_photos(PHOTOS), CACHE, _stand_in)
+
+
 def _samples(network: Network, split: Split) -> list[Sample]:
-    return list(samples(network, split, _photos(PHOTOS)[split], _stand_in, CACHE))
+    return list(_evaluator().samples(network, split))
 
 
 def _inputs(network: Network, split: Split) -> list[Mapping[str, Array]]:
@@ -58,16 +64,16 @@ def test_samples_are_what_the_network_takes(name: str) -> None:
     for split in SPLITS:
         made = _inputs(network, split)
         assert 3 <= len(made) <= 16
-        for row in made:
-            assert row.keys() == {tensor.name for tensor in network.inputs}
+        for inputs in made:
+            assert inputs.keys() == {tensor.name for tensor in network.inputs}
             axes: dict[str, int] = {}
             for tensor in network.inputs:
-                array = row[tensor.name]
+                array = inputs[tensor.name]
                 assert array.dtype == TYPES[tensor.dtype]
                 assert array.shape[0] == 1
                 assert array.ndim == 1 + len(tensor.dims)
                 for size, dim in zip(array.shape[1:], tensor.dims, strict=True):
-                    # An axis has one size in the whole row.
+                    # An axis has one size in the whole inputs.
                     assert size == (axes.setdefault(dim, size) if isinstance(dim, str) else dim)
             for axis, size in axes.items():
                 sizes = network.axes[axis]
@@ -78,9 +84,11 @@ def test_samples_are_what_the_network_takes(name: str) -> None:
 def test_samples_are_the_same_every_time_and_never_those_of_calibration(name: str) -> None:
     once, again = _inputs(NETWORKS[name], "test"), _inputs(NETWORKS[name], "test")
     assert all(np.array_equal(a[key], b[key]) for a, b in zip(once, again, strict=True) for key in a)
-    seen = [{key: row[key].tobytes() for key in row} for row in _inputs(NETWORKS[name], "calibration")]
-    for row in once:
-        assert {key: row[key].tobytes() for key in row} not in seen
+    seen = [
+        {key: inputs[key].tobytes() for key in inputs} for inputs in _inputs(NETWORKS[name], "calibration")
+    ]
+    for inputs in once:
+        assert {key: inputs[key].tobytes() for key in inputs} not in seen
 
 
 def test_photos_are_split_by_name() -> None:
@@ -128,12 +136,12 @@ def test_the_served_mask_is_the_pipelines() -> None:
 
 def test_sizes_of_holes_and_crops_vary() -> None:
     lama = _inputs(NETWORKS["lama"], "test")
-    sizes = {row["image"].shape[1:3] for row in lama}
+    sizes = {inputs["image"].shape[1:3] for inputs in lama}
     assert any(height != width for height, width in sizes)
     assert all(side % 8 == 0 for size in sizes for side in size)
-    for row in lama:
-        assert set(np.unique(row["mask"])) == {0, 255}
-        assert masks.MIN_SHARE <= (row["mask"] > 0).mean() <= masks.MAX_SHARE
+    for inputs in lama:
+        assert set(np.unique(inputs["mask"])) == {0, 255}
+        assert masks.MIN_SHARE <= (inputs["mask"] > 0).mean() <= masks.MAX_SHARE
 
 
 def test_clicks_lie_on_the_photo() -> None:
@@ -153,23 +161,23 @@ def test_clicks_lie_on_the_photo() -> None:
     assert [float(prompt["has_mask"][0, 0]) for prompt in (click, box, three, rough)] == [0, 0, 0, 1]
     inside = rough["mask_input"][0, 0] > 0
     x0, y0, x1, y1 = rough["points"][0, :2].ravel() / 4
-    rows_inside, columns_inside = np.nonzero(inside)
+    y_inside, x_inside = np.nonzero(inside)
     # A pixel of the mask prompt is four of the frame: the ellipse ends within one of the box's sides.
-    assert abs(rows_inside.min() - y0) < 1.5
-    assert abs(rows_inside.max() + 1 - y1) < 1.5
-    assert abs(columns_inside.min() - x0) < 1.5
-    assert abs(columns_inside.max() + 1 - x1) < 1.5
+    assert abs(y_inside.min() - y0) < 1.5
+    assert abs(y_inside.max() + 1 - y1) < 1.5
+    assert abs(x_inside.min() - x0) < 1.5
+    assert abs(x_inside.max() + 1 - x1) < 1.5
 
 
 def test_a_unet_sees_every_level_of_noise_and_the_masked_photo() -> None:
     made = _inputs(NETWORKS["sdxl_unet"], "test")
-    assert [int(row["timestep"][0, 0]) for row in made] == [981, 741, 501, 261, 21]
-    for row in made:
-        hole = row["sample"][0, 4] == 1
+    assert [int(inputs["timestep"][0, 0]) for inputs in made] == [981, 741, 501, 261, 21]
+    for inputs in made:
+        hole = inputs["sample"][0, 4] == 1
         assert 0.02 < hole.mean() < 0.35
         # Grey, as the stand-in of the autoencoder has it, under the hole and nowhere near everywhere else.
-        assert (row["sample"][0, 5:][:, hole] == 0).all()
-        assert (row["sample"][0, 5:][:, ~hole] != 0).mean() > 0.9
+        assert (inputs["sample"][0, 5:][:, hole] == 0).all()
+        assert (inputs["sample"][0, 5:][:, ~hole] != 0).mean() > 0.9
     assert made[0]["time_ids"][0].tolist() == [384, 512, 0, 0, 384, 512]
 
 
