@@ -1,15 +1,12 @@
 """Which layers INT8 costs most: each one alone in INT8, then all but the worst few.
 
-    python -m benchmarks.int8_sensitivity NETWORK [NETWORK ...]
+    python -m benchmarks.int8_sensitivity [--models model_repository] [NETWORK ...]
 
-reads FP32 networks (`nexus-export build`) and photos, and writes benchmarks/results/int8_sensitivity.json and .md.
+reads FP32 networks (`nexus-export build`) and photos, and writes results/int8_sensitivity.json and .md.
 The order comes from the calibration photos, as `Network.int8_keep` follows from it; the gate's figure of keeping the
 first and the last layer and the N most sensitive ones beside them comes from the test photos.
 """
 
-import argparse
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +14,16 @@ from typing import Any
 import onnx
 from nexus_export.exported import Array
 from nexus_export.inference import onnx_run
-from nexus_export.networks import NETWORKS, Network, artifact
+from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.precision.calibration import Ranges, measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.qdq import Layer, activations, insert, layers
 from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.metrics import psnr_db
-from nexus_export.quality.photos import read_photos
 
-RESULTS = Path(__file__).parent / "results"
-CACHE = Path("build/cache")
+from benchmarks.int8 import OFFERED, run
+
 # How many of the most sensitive layers are kept in turn, beside the first and the last one.
 KEPT = (0, 2, 6)
 # Neighbouring layers are measured together first, in about this many groups, and those of the worst few one by one.
@@ -35,7 +31,7 @@ _GROUPS, _WORST = 16, 3
 
 
 def rank(
-    model: onnx.ModelProto, found: Sequence[Layer], ranges: Ranges, row: Mapping[str, Array], folder: Path
+    model: onnx.ModelProto, found: Sequence[Layer], ranges: Ranges, inputs: Mapping[str, Array], folder: Path
 ) -> list[tuple[float, Layer]]:
     """PSNR in dB of the network's outputs with one layer in INT8, the lowest first; of several outputs the worst.
 
@@ -45,42 +41,37 @@ def rank(
     def psnr(chosen: Sequence[Layer]) -> float:
         path = folder / "chosen.onnx"
         write_network(insert(model, ranges, chosen), path)
-        outputs = onnx_run(path)(row)
+        outputs = onnx_run(path)(inputs)
         return min(psnr_db(reference[name], outputs[name]) for name in reference)
 
     plain = folder / "plain.onnx"
     write_network(model, plain)
-    reference = onnx_run(plain)(row)
+    reference = onnx_run(plain)(inputs)
     size = -(-len(found) // _GROUPS)
     groups = [found[start : start + size] for start in range(0, len(found), size)]
     suspects = [layer for group in sorted(groups, key=psnr)[:_WORST] for layer in group]
     return sorted(((psnr([layer]), layer) for layer in suspects), key=lambda item: item[0])
 
 
-def measure_sensitivity(network: Network, models: Path, evaluator: Evaluator) -> dict[str, Any]:
-    """The figures of one network, whose FP32 file and those it reads from are in the repository `models`."""
+def measure_sensitivity(network: Network, models: Path, evaluator: Evaluator, folder: Path) -> dict[str, Any]:
+    """The figures of one network, whose FP32 file is in the repository `models`."""
     model = fold(onnx.load(str(artifact(network.name, models))))
     found = layers(model)
     calibration = list(evaluator.calibration(network))
     ranges = measure_ranges(model, activations(found), calibration)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ranked = rank(model, found, ranges, calibration[0], folder)
-        ends = (found[0], found[-1])
-        inner = [layer for _, layer in ranked if layer not in ends]
-        gates = {}
-        for count in (None, *KEPT):
-            kept = [] if count is None else [*ends, *inner[:count]]
-            path = folder / "some.onnx"
-            chosen = [layer for layer in found if layer not in kept]
-            write_network(insert(model, ranges, chosen), path)
-            quality, _ = evaluator.measure(network, "int8", path)
-            label = "none" if count is None else f"first, last and {count}"
-            gates[label] = {
-                "mean": round(quality.verdict.value, 4),
-                "worst": round(quality.verdict.worst, 4),
-            }
-            print(network.name, label, gates[label], flush=True)
+    ranked = rank(model, found, ranges, calibration[0], folder)
+    ends = (found[0], found[-1])
+    inner = [layer for _, layer in ranked if layer not in ends]
+    gates = {}
+    for count in (None, *KEPT):
+        kept = [] if count is None else [*ends, *inner[:count]]
+        path = folder / "some.onnx"
+        chosen = [layer for layer in found if layer not in kept]
+        write_network(insert(model, ranges, chosen), path)
+        quality, _ = evaluator.measure(network, "int8", path)
+        label = "none" if count is None else f"first, last and {count}"
+        gates[label] = {"mean": round(quality.verdict.value, 4), "worst": round(quality.verdict.worst, 4)}
+        print(network.name, label, gates[label], flush=True)
     return {
         "layers": len(found),
         "metric": network.gate.metric,
@@ -113,27 +104,5 @@ def page(results: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def main() -> None:
-    """Measure the networks that are named and write the results, beside those of other networks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    offered = [name for name, network in NETWORKS.items() if "int8" in network.gate.bounds]
-    parser.add_argument("networks", nargs="+", choices=offered, metavar="NETWORK")
-    parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
-    parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
-    options = parser.parse_args()
-    evaluator = Evaluator(
-        read_photos(options.photos), CACHE, lambda name: onnx_run(artifact(name, options.models))
-    )
-    stored = RESULTS / "int8_sensitivity.json"
-    results = json.loads(stored.read_text()) if stored.is_file() else {}
-    for name in options.networks:
-        results[name] = measure_sensitivity(NETWORKS[name], options.models, evaluator)
-        RESULTS.mkdir(exist_ok=True)
-        stored.write_text(json.dumps(results, indent=1) + "\n")
-        stored.with_suffix(".md").write_text(page(results))
-
-
 if __name__ == "__main__":
-    main()
+    run("int8_sensitivity", __doc__, OFFERED, measure_sensitivity, page)
