@@ -21,10 +21,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from nexus_export.families.sam.vit import Attention
 from nexus_export.onnx_graphs.attention import decomposed
 from nexus_export.onnx_graphs.template import fill
 from nexus_export.onnx_graphs.torchscript import export_template
-from nexus_export.sam.vit import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.int8 [--models model_repository] [NETWORK ...]
 
-reads FP32 networks (``nexus-export build``) and writes results/int8.json and results/int8.md. FP32 and INT8 run in
+reads FP32 networks (`nexus-export build`) and writes results/int8.json and results/int8.md. FP32 and INT8 run in
 turn in one process, on one thread each, and the processor time of the quickest run counts: other load on the machine
-hardly moves it. What TensorRT is given, see `engines.symmetric`, is measured in onnxruntime too. Runs in the export
+hardly moves it. What TensorRT is given, see `precision.symmetric`, is measured in onnxruntime too. Runs in the export
 environment.
 """
 
@@ -15,31 +15,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime
-from nexus_export import runs as inference
-from nexus_export.export import Array
+from nexus_export import inference
+from nexus_export.exported import Array
+from nexus_export.inference import onnx_run
 from nexus_export.networks import NETWORKS, Network, artifact
 from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import to_half
 from nexus_export.precision.int8 import quantize, quantized_model, without
 from nexus_export.precision.qdq import layers
-from nexus_export.quality.photos import Photo, Split, read_photos
-from nexus_export.quality.rows import Upstream, rows
-from nexus_export.quality.verify import measure
-from nexus_export.runs import onnx_run
+from nexus_export.quality.evaluator import Evaluator
+from nexus_export.quality.photos import read_photos
 from onnx import numpy_helper
 
 from benchmarks.publish import RESULTS, processor, publish
 
-#: Networks of the default profile that offer INT8.
+CACHE = Path("build/cache")
+# Networks of the default profile that offer INT8.
 OFFERED = ("sam_encoder", "sam_decoder", "u2net", "lama", "sdxl_unet", "sd15_unet")
 RUNS = 7
-#: The most that an INT8 file may have of the bytes of the other one.
+# The most that an INT8 file may have of the bytes of the other one.
 SIZE_BOUNDS = {"fp32": 0.30, "fp16": 0.55}
 
 # Memory that a process gains by loading a network; in one of its own, whose heap nothing else has stretched.
@@ -82,21 +81,18 @@ def weight_bytes(path: Path) -> int:
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(str(path)).graph.initializer)
 
 
-def bench(
-    network: Network, models: Path, photos: Mapping[Split, Sequence[Photo]], folder: Path
-) -> dict[str, Any]:
+def bench(network: Network, models: Path, evaluator: Evaluator, folder: Path) -> dict[str, Any]:
     """The figures of one network."""
-    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
     fp32, fp16, int8 = artifact(network.name, models), folder / "fp16.onnx", folder / "int8.onnx"
     model = onnx.load(str(fp32))
     onnx.save(to_half(model, network.fp32_ops), str(fp16))
-    calibration = list(rows(network, "calibration", photos["calibration"], upstream))
+    calibration = list(evaluator.calibration(network))
     quantize(fp32, calibration, network.int8_keep, int8)
     found = layers(fold(model))
-    quality, _ = measure(network, "int8", int8, photos["test"], upstream)
+    quality, _ = evaluator.measure(network, "int8", int8)
     symmetric = folder / "symmetric.onnx"
     onnx.save(quantized_model(fp32, calibration, network.int8_keep, "gpu"), str(symmetric))
-    signed, _ = measure(network, "int8", symmetric, photos["test"], upstream)
+    signed, _ = evaluator.measure(network, "int8", symmetric)
     slow, quick = seconds((fp32, int8), calibration[0])
     sizes = {name: path.stat().st_size for name, path in (("fp32", fp32), ("fp16", fp16), ("int8", int8))}
     return {
@@ -180,7 +176,7 @@ def run(
     title: str,
     description: str | None,
     networks: Sequence[str],
-    bench: Callable[[Network, Path, Mapping[Split, Sequence[Photo]], Path], dict[str, Any]],
+    bench: Callable[[Network, Path, Evaluator, Path], dict[str, Any]],
     page: Callable[[Mapping[str, Any]], str],
 ) -> None:
     """The command: measure the networks that are named, or all, and write them beside those that are not named."""
@@ -191,15 +187,14 @@ def run(
     parser.add_argument("--models", type=Path, default=Path("model_repository"), help="FP32 networks")
     parser.add_argument("--photos", type=Path, default=Path("demo/photos"))
     options = parser.parse_args()
-    photos: dict[Split, Sequence[Photo]] = {
-        "calibration": read_photos(options.photos, "calibration"),
-        "test": read_photos(options.photos, "test"),
-    }
+    evaluator = Evaluator(
+        read_photos(options.photos), CACHE, lambda name: onnx_run(artifact(name, options.models))
+    )
     stored = RESULTS / f"{title}.json"
     results = json.loads(stored.read_text()) if stored.is_file() else {}
     for name in options.networks or networks:
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = bench(NETWORKS[name], options.models, photos, Path(folder))
+            results[name] = bench(NETWORKS[name], options.models, evaluator, Path(folder))
         publish(title, results, page(results))
 
 

@@ -14,23 +14,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnx
-from nexus_export import runs as inference
+from nexus_export import inference
+from nexus_export.inference import onnx_run
 from nexus_export.networks import NETWORKS, artifact
 from nexus_export.precision.calibration import measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import without
 from nexus_export.precision.qdq import CPU_WEIGHT_MAX, GPU_WEIGHT_MAX, activations, insert, layers
-from nexus_export.quality.photos import read_photos
-from nexus_export.quality.rows import Upstream, rows
-from nexus_export.quality.verify import measure
-from nexus_export.runs import onnx_run
+from nexus_export.quality.evaluator import Evaluator
+from nexus_export.quality.photos import Photo, Split, read_photos
 
-from benchmarks.int8 import OFFERED, seconds
+from benchmarks.int8 import CACHE, OFFERED, seconds
 from benchmarks.publish import processor, publish
 from tests.support.processors import HIDDEN, environment
 
@@ -45,15 +43,22 @@ NAMES = {THIS: "this processor, VNNI", "avx512": "AVX-512 without VNNI", "avx2":
 _PHOTOS = 2  # as in the test of the gates
 
 
+def make_evaluator(models: Path, folder: Path) -> Evaluator:
+    """Evaluates on the first photos of each split in `folder`, against the FP32 networks in `models`."""
+    photos: dict[Split, list[Photo]] = {
+        split: found[:_PHOTOS] for split, found in read_photos(folder).items()
+    }
+    return Evaluator(photos, CACHE, lambda name: onnx_run(artifact(name, models)))
+
+
 def write_networks(models: Path, photos: Path, folder: Path) -> None:
     """Write every network with weights of both magnitudes to `folder`, calibrated on the processor as it is."""
-    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
-    shown = read_photos(photos, "calibration")[:_PHOTOS]
+    evaluator = make_evaluator(models, photos)
     for name in OFFERED:
         network = NETWORKS[name]
         model = fold(onnx.load(str(artifact(name, models))))
         chosen = without(layers(model), network.int8_keep)
-        ranges = measure_ranges(model, activations(chosen), rows(network, "calibration", shown, upstream))
+        ranges = measure_ranges(model, activations(chosen), evaluator.calibration(network))
         for weight_max in (CPU_WEIGHT_MAX, GPU_WEIGHT_MAX):
             onnx.save(insert(model, ranges, chosen, weight_max), str(folder / f"{name}.{weight_max}.onnx"))
 
@@ -63,14 +68,13 @@ def measure_here(models: Path, photos: Path, folder: Path, way: str) -> dict[str
     weight_max, exact = WAYS[way]
     if not exact:
         inference.EXACT_INT8 = "nexus_export.unused"  # onnxruntime takes entries that it does not know
-    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
-    shown = read_photos(photos, "test")[:_PHOTOS]
+    evaluator = make_evaluator(models, photos)
     found = {}
     for name in OFFERED:
         path = folder / f"{name}.{weight_max}.onnx"
-        quality, _ = measure(NETWORKS[name], "int8", path, shown, upstream)
-        row = next(iter(rows(NETWORKS[name], "test", shown, upstream)))
-        fp32_seconds, int8_seconds = seconds((artifact(name, models), path), row)
+        quality, _ = evaluator.measure(NETWORKS[name], "int8", path)
+        inputs = next(iter(evaluator.calibration(NETWORKS[name])))
+        fp32_seconds, int8_seconds = seconds((artifact(name, models), path), inputs)
         found[name] = {
             "value": round(quality.verdict.value, 4),
             "passed": quality.passed,

@@ -2,43 +2,41 @@
 
     python -m benchmarks.int8_quantizers [--models model_repository] [NETWORK ...]
 
-reads FP32 networks (``nexus-export build``) and writes results/int8_quantizers.json and results/int8_quantizers.md.
+reads FP32 networks (`nexus-export build`) and writes results/int8_quantizers.json and results/int8_quantizers.md.
 All calibrate on the same rows and leave out the same layers. Runs in the export environment.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnx
-from nexus_export.engines.symmetric import make_symmetric
+from nexus_export.exported import Array
 from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.attention import decomposed
 from nexus_export.precision.folding import fold
 from nexus_export.precision.int8 import quantize, without
 from nexus_export.precision.qdq import LAYERS, layers
-from nexus_export.quality.photos import Photo, Split
-from nexus_export.quality.rows import Row, Upstream, rows
-from nexus_export.quality.verify import measure
-from nexus_export.runs import onnx_run
+from nexus_export.precision.symmetric import make_symmetric
+from nexus_export.quality.evaluator import Evaluator
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from benchmarks.int8 import run, seconds
 
-#: Not SAM's encoder, which takes minutes.
+Inputs = Mapping[str, Array]
+# Not SAM's encoder, which takes minutes.
 COMPARED = ("u2net", "lama", "sam_decoder", "sdxl_unet", "sd15_unet")
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    def __init__(self, given: Sequence[Row]) -> None:
-        self._rows: Iterator[Row] = iter(given)
+    def __init__(self, given: Sequence[Inputs]) -> None:
+        self._inputs: Iterator[Inputs] = iter(given)
 
-    def get_next(self) -> Row | None:
-        return next(self._rows, None)
+    def get_next(self) -> Inputs | None:
+        return next(self._inputs, None)
 
 
-def quantize_with_onnxruntime(path: Path, given: Sequence[Row], keep: Sequence[str], out: Path) -> None:
+def quantize_with_onnxruntime(path: Path, given: Sequence[Inputs], keep: Sequence[str], out: Path) -> None:
     """`quantize` by onnxruntime's tool, set alike: QDQ, a scale a channel, UINT8 activations of the whole range.
 
     Attention is in plain operators: its calibration stops at tensors whose type onnx cannot infer.
@@ -71,13 +69,10 @@ def quantize_with_onnxruntime(path: Path, given: Sequence[Row], keep: Sequence[s
     )
 
 
-def compare(
-    network: Network, models: Path, photos: Mapping[Split, Sequence[Photo]], folder: Path
-) -> dict[str, Any]:
+def compare(network: Network, models: Path, evaluator: Evaluator, folder: Path) -> dict[str, Any]:
     """Each way's figures."""
-    upstream: Upstream = cache(lambda name: onnx_run(artifact(name, models)))
     fp32 = artifact(network.name, models)
-    calibration = list(rows(network, "calibration", photos["calibration"], upstream))
+    calibration = list(evaluator.calibration(network))
     paths = {way: folder / f"{way}.onnx" for way in ("ours", "signed", "onnxruntime")}
     quantize(fp32, calibration, network.int8_keep, paths["ours"])
     signed = onnx.load(str(paths["ours"]))
@@ -87,7 +82,7 @@ def compare(
     plain, *quick = seconds((fp32, *paths.values()), calibration[0])
     figures: dict[str, Any] = {"metric": network.gate.metric, "bound": network.gate.bounds["int8"]}
     for (way, path), taken in zip(paths.items(), quick, strict=True):
-        verdict = measure(network, "int8", path, photos["test"], upstream)[0].verdict
+        verdict = evaluator.measure(network, "int8", path)[0].verdict
         figures[way] = {
             "mean": round(verdict.value, 4),
             "worst": round(verdict.worst, 4),

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from nexus_export.compact import LAMA_TEMPLATE, LAMA_WEIGHTS
-from nexus_export.lama.generator import OUT_CHANNELS, Generator
-from nexus_export.lama.network import COMPACT_CONFIG
-from nexus_export.lama.pyramid import pyramid_fill
+from nexus_export.families.lama.generator import OUT_CHANNELS, Generator
+from nexus_export.families.lama.network import COMPACT_CONFIG
+from nexus_export.families.lama.pyramid import pyramid_fill
 from nexus_export.onnx_graphs.template import fill
+from nexus_export.paths import LAMA_TEMPLATE, LAMA_WEIGHTS
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 

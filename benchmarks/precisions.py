@@ -22,10 +22,10 @@ from nexus_ensembles import cleanup, remove_background, segment, smart_remove
 from nexus_ensembles.generative_fill import GenerativeFill, Result
 from nexus_ensembles.local import LocalNetworks
 from nexus_export.artifacts import precision_of, read_metadata
-from nexus_export.compact import RECIPES, State, build, state
+from nexus_export.default_profile import RECIPES, State, build, state
 from nexus_export.networks import Precision, artifact
+from nexus_export.quality.contact_sheet import GAIN
 from nexus_export.quality.metrics import mask_iou, psnr_db
-from nexus_export.quality.sheet import GAIN
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -37,11 +37,11 @@ PHOTOS = Path("demo/photos")
 REPOSITORIES = Path("build/quality")
 FOR_CPU = Path("build/precisions/int8")
 CACHE = Path("build/cache")
-#: A photo and the click or box on its object, in pixels.
+# A photo and the click or box on its object, in pixels.
 CLICK = ("chelsea", np.array([[225.0, 130.0]], np.float32))
 OBJECT = ("coffee", np.array([[300.0, 180.0]], np.float32))
 FILL_STEPS = 6
-#: The networks that decide what a pipeline's picture is.
+# The networks that decide what a pipeline's picture is.
 NETWORKS = {
     "segment": ("sam_encoder", "sam_decoder"),
     "cleanup": ("lama",),

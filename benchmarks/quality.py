@@ -3,9 +3,9 @@
     python -m benchmarks.quality [NETWORK ...] [--repositories build/quality]
 
 Builds every network at every precision into a repository each, kept for `benchmarks.precisions`, and writes
-results/quality.json, results/quality.md and pictures of some at FP16 and INT8, results/quality_NETWORK_PRECISION.jpg.
-INT8 is as for a GPU, also where a CPU gains nothing by it. Where a gate keeps a network out, or a precision is not
-offered, the page says so. The weights of sd15 are random.
+results/quality.json, results/quality.md and contact sheets at FP16 and INT8, results/quality_NETWORK_PRECISION.jpg.
+INT8 is built for a GPU, also where a CPU gains nothing by it. The page names what a gate keeps out and what is not
+offered. The weights of sd15 are random.
 """
 
 from __future__ import annotations
@@ -16,52 +16,53 @@ from typing import Any, get_args
 
 from nexus_export.artifacts import read_quality
 from nexus_export.build import offered
-from nexus_export.compact import FACTS, RECIPES, State, build, choose_recipes, state, tiers_of
-from nexus_export.diffusion.fill_files import write_fill_files
+from nexus_export.cli.verify import verify
+from nexus_export.default_profile import RECIPES, State, build, choose_recipes, state
 from nexus_export.errors import QualityError
+from nexus_export.families.registry import REGISTRY
 from nexus_export.networks import Precision, artifact
 from nexus_export.paths import PHOTOS
-from nexus_export.quality.command import verify
 from nexus_export.quality.gate import METRIC_TITLES
 
 from benchmarks.publish import RESULTS, machine, publish
 
 CACHE = Path("build/cache")
-#: Networks whose sheets are kept: one for each kind of output.
+# Networks whose contact sheets are kept: one for each kind of output.
 SHEETS = ("sam_encoder", "u2net", "lama", "sdxl_unet")
 REPOSITORIES = Path("build/quality")
 
 
 def measure(names: list[str], repositories: Path) -> dict[str, dict[str, Any]]:
-    """The figures of each network by precision; {"refused": sentence} where it is not in the repository."""
+    """The figures of each network by precision, or {"refused": sentence} if it was not built."""
     results: dict[str, dict[str, Any]] = {}
     for precision in get_args(Precision):
         repository = repositories / precision
         for recipe in choose_recipes(names):
             results.setdefault(recipe.name, {})[precision] = _figures(recipe.name, precision, repository)
-        for tier in tiers_of(recipe.network for recipe in choose_recipes(names)):
-            write_fill_files(repository, tier, FACTS[tier].read_text(), CACHE, print)
+        for group in dict.fromkeys(recipe.network.group for recipe in choose_recipes(names)):
+            if (side_files := REGISTRY[group].side_files) is not None:
+                side_files.write(None, repository, CACHE, print)
     return results
 
 
 def _figures(name: str, precision: Precision, repository: Path) -> dict[str, Any]:
     recipe = RECIPES[name]
-    # The UNets' INT8 is for GPUs, and is measured here all the same.
+    # The UNets' INT8 is for GPUs, and is measured on this CPU all the same.
     if offered(recipe.network, precision, "gpu") != precision:
         return {"refused": f"not offered at {precision}"}
     path, sheet = artifact(name, repository), f"{name}_{precision}.jpg"
-    drawn = RESULTS / f"quality_{sheet}" if name in SHEETS and precision != "fp32" else None
+    kept_sheet = RESULTS / f"quality_{sheet}" if name in SHEETS and precision != "fp32" else None
     if state(recipe, repository, precision) is not State.UP_TO_DATE:
         try:
             build(recipe, repository, CACHE, print, precision, PHOTOS, "gpu")
         except QualityError as error:
             return {"refused": str(error)}
-        if drawn is not None:
-            drawn.unlink(missing_ok=True)
-    if read_quality(path) is None or (drawn is not None and not drawn.is_file()):
+        if kept_sheet is not None:
+            kept_sheet.unlink(missing_ok=True)
+    if read_quality(path) is None or (kept_sheet is not None and not kept_sheet.is_file()):
         verify([name], None, PHOTOS, REPOSITORIES / "sheets", repository, CACHE)
-        if drawn is not None:
-            drawn.write_bytes((REPOSITORIES / "sheets" / sheet).read_bytes())
+        if kept_sheet is not None:
+            kept_sheet.write_bytes((REPOSITORIES / "sheets" / sheet).read_bytes())
     figures = read_quality(path)
     assert figures is not None
     del figures["onnx_sha256"]
@@ -71,12 +72,13 @@ def _figures(name: str, precision: Precision, repository: Path) -> dict[str, Any
 def page(results: dict[str, dict[str, Any]]) -> str:
     """Markdown: a row a network and precision."""
     lines = [
-        "Each network against its FP32 reference on the test photos of demo/photos. `mean` and `worst` are the gate's "
-        "figure over the rows; a gate of PSNR in dB is held to the worst row, every other to the mean, FP32 to its "
-        "largest difference. Size and time are shares of the FP32 file's; time is a run of a batch of 1 in "
+        "Each network against its FP32 reference, on inputs that the pipelines hand it for the test photos of "
+        "demo/photos. `mean` and `worst` are the gate's figure over these; a gate of PSNR in dB is held to the worst, "
+        "every other to the mean, FP32 to its largest difference. SAM's masks are those that segment serves. Size and "
+        "time are shares of the FP32 file's; time is a run of a batch of 1 in "
         f"onnxruntime, {machine()}. INT8 is as built for a GPU (`--for gpu`). FP16's range and "
-        "rounding are simulated, in INT8's rest too; the time is the file's own on this CPU, which computes FP16 in "
-        "FP32, and says nothing of a GPU. What loading takes in memory: int8.md. "
+        "rounding are simulated, also in the FP16 part of INT8; the time is the file's own on this CPU, which computes "
+        "FP16 in FP32, and predicts no GPU's. Memory after loading: int8.md. "
         "The weights of sd15 are random. Written by benchmarks/quality.py.",
         "",
         "| network | at | gate | mean | worst | bound | max abs | PSNR dB | SSIM | MB | size | CPU time |",

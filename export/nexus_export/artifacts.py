@@ -1,4 +1,4 @@
-"""What an artifact tells of itself: its ONNX metadata, its size, and the quality that was measured of it."""
+"""An artifact's own record: its ONNX metadata, its size, and its measured quality."""
 
 import json
 from collections.abc import Mapping
@@ -8,34 +8,34 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from nexus_export.networks import WIDTHS_KEY, Precision, Processor
-from nexus_export.sources import sha256_of
+from nexus_export.files import sha256_of
+from nexus_export.networks import FIXED_DIMS_KEY, Precision, Target
 
-#: The ONNX metadata entry that tells what a network of the default profile was built from.
+# The ONNX metadata entry that identifies the sources of a network of the default profile, see `Recipe.fingerprint`.
 FINGERPRINT_KEY = "nexus_export.fingerprint"
-#: The entry in its place that names the checkpoint, where a network was built from one: a published name, or a file's.
+# The entry in its place for a network built from a checkpoint: its published name, or its file's name.
 CHECKPOINT_KEY = "nexus_export.checkpoint"
 PRECISION_KEY = "nexus_export.precision"
-#: The entry of what an INT8 network was written for; TensorRT takes it in the form for GPUs alone.
-PROCESSOR_KEY = "nexus_export.processor"
+# The entry of the target that an INT8 network was written for; TensorRT accepts only the form for GPUs.
+TARGET_KEY = "nexus_export.processor"
 SOURCE_KEY = "source"
 LICENCE_KEY = "licence"
 
-#: The file beside the artifact that holds what was measured of it.
+# The file beside the artifact that holds its measured quality.
 QUALITY_FILE = "quality.json"
 
 
 def metadata_of(
-    origin: Mapping[str, str], precision: Precision, widths: Mapping[str, int], processor: Processor
+    origin: Mapping[str, str], precision: Precision, fixed_dims: Mapping[str, int], target: Target
 ) -> dict[str, str]:
-    """The entries of an artifact; `origin` names what it comes from, and INT8 alone depends on `processor`."""
-    form = {PROCESSOR_KEY: processor} if precision == "int8" else {}
-    sizes = {WIDTHS_KEY: json.dumps(dict(widths))} if widths else {}
+    """The entries of an artifact; `origin` names its source, and only INT8 depends on `target`."""
+    form = {TARGET_KEY: target} if precision == "int8" else {}
+    sizes = {FIXED_DIMS_KEY: json.dumps(dict(fixed_dims))} if fixed_dims else {}
     return {**origin, PRECISION_KEY: precision, **form, **sizes}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """An artifact's metadata; nothing of a file that is no ONNX model."""
+    """An artifact's metadata; empty for a file that is no ONNX model."""
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError:
@@ -44,7 +44,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def precision_of(metadata: Mapping[str, str]) -> Precision:
-    """What the artifact was built at; those of before precisions were chosen are FP32."""
+    """The precision of the artifact; one without the entry is older than the choice, and FP32."""
     match metadata.get(PRECISION_KEY):
         case "fp16":
             return "fp16"
@@ -54,13 +54,13 @@ def precision_of(metadata: Mapping[str, str]) -> Precision:
             return "fp32"
 
 
-def processor_of(metadata: Mapping[str, str]) -> Processor:
-    """What the artifact was written for; only of INT8 ones does it say."""
-    return "gpu" if metadata.get(PROCESSOR_KEY) == "gpu" else "cpu"
+def target_of(metadata: Mapping[str, str]) -> Target:
+    """The target that the artifact was written for; only INT8 ones have the entry."""
+    return "gpu" if metadata.get(TARGET_KEY) == "gpu" else "cpu"
 
 
 def file_bytes(path: Path) -> int:
-    """What an artifact takes on the disk, its weights' own file included."""
+    """An artifact's size on the disk, with its weights' own file."""
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
@@ -71,7 +71,7 @@ def digests(path: Path) -> dict[str, str]:
 
 
 def read_quality(path: Path) -> dict[str, Any] | None:
-    """What was measured of the artifact at `path`; None where nothing was, or of another artifact."""
+    """The measured quality of the artifact at `path`; None if it was not measured, or another file was."""
     try:
         quality: dict[str, Any] = json.loads((path.with_name(QUALITY_FILE)).read_text())
     except (OSError, ValueError):

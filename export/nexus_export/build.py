@@ -1,6 +1,6 @@
-"""The one way into the repository: an export, brought to a precision, measured, and put in place.
+"""The one way into the repository: bring exported networks to a precision, measure them, put them in place.
 
-The networks of a checkpoint are put in place together, when all of them are good enough; else what was there stays.
+The networks of a checkpoint are put in place together if all pass their gates; otherwise the old ones stay.
 """
 
 import tempfile
@@ -12,30 +12,23 @@ from typing import TYPE_CHECKING
 
 from nexus_export.artifacts import QUALITY_FILE, file_bytes, metadata_of
 from nexus_export.errors import QualityError
-from nexus_export.export import Export
-from nexus_export.networks import Network, Precision, Processor, artifact
-from nexus_export.onnx_graphs.writing import (
-    commit_network,
-    explaining_faults,
-    move_network,
-    stage_network,
-    write_file,
-)
-from nexus_export.sources import Report
+from nexus_export.exported import ExportedNetwork
+from nexus_export.files import Report, translate_os_errors, write_file
+from nexus_export.networks import Network, Precision, Target, artifact
+from nexus_export.onnx_graphs.writing import move_network, write_network
 
-if (
-    TYPE_CHECKING
-):  # what measures needs Pillow and onnxruntime, and FP32 of the default profile measures nothing
-    from nexus_export.quality.bench import Bench
+if TYPE_CHECKING:
+    # Measuring needs Pillow and onnxruntime; FP32 of the default profile is built without it.
+    from nexus_export.quality.evaluator import Evaluator
     from nexus_export.quality.record import Record
 
-#: What is taken where a network does not offer a precision.
+# The precision to take where a network does not offer one.
 _NEXT: Mapping[Precision, Precision] = {"int8": "fp16", "fp16": "fp32"}
 
 
 @dataclass(frozen=True)
 class Built:
-    """A network that is in the repository; `record` is None where nothing was measured."""
+    """A network that is in the repository; `record` is None if it was not measured."""
 
     network: Network
     precision: Precision
@@ -45,17 +38,18 @@ class Built:
 
 @dataclass(frozen=True)
 class _Staged:
-    export: Export
+    export: ExportedNetwork
     precision: Precision
     path: Path
     fp32: Path  # its FP32 form; at FP32 the same file
 
 
-def offered(network: Network, precision: Precision, processor: Processor = "cpu") -> Precision:
-    """`precision`, or the next higher one that the network's gate has a bound for; on a CPU, INT8 only where it is
-    quicker than FP32.
+def offered(network: Network, precision: Precision, target: Target = "cpu") -> Precision:
+    """`precision`, or the next higher one that the network's gate has a bound for.
+
+    On a CPU, INT8 is offered only where it is quicker than FP32.
     """
-    if precision == "int8" and processor == "cpu" and not network.int8_on_cpu:
+    if precision == "int8" and target == "cpu" and not network.int8_on_cpu:
         precision = _NEXT[precision]
     while precision != "fp32" and precision not in network.gate.bounds:
         precision = _NEXT[precision]
@@ -63,44 +57,43 @@ def offered(network: Network, precision: Precision, processor: Processor = "cpu"
 
 
 def build_networks(
-    exports: Iterable[Export],
+    exports: Iterable[ExportedNetwork],
     precision: Precision,
     repository: Path,
     origin: Mapping[str, str],
-    bench: "Bench | None",
+    evaluator: "Evaluator | None",
     report: Report,
     finish: Callable[[], None] = lambda: None,
-    processor: Processor = "cpu",
+    target: Target = "cpu",
 ) -> list[Built]:
     """Write each export's network at `precision`, measure it, and put all of them in place.
 
     Args:
-        exports: one checkpoint's networks, those first that others read from.
-        precision: where a network does not offer it, see `offered`.
+        exports: one checkpoint's networks, those that others read from first.
+        precision: the wanted one, see `offered`.
         repository: the model repository.
-        origin: metadata that tells what the networks come from.
-        bench: None measures nothing, which FP32 alone allows.
-        report: is told of each step that takes time.
-        finish: called when all is well, before the networks are put in place.
-        processor: what the networks are to run on, see `offered`.
+        origin: metadata that names the networks' source.
+        evaluator: None measures nothing, which is allowed for FP32 alone.
+        report: called with each step that takes time.
+        finish: called once all networks passed, before they are put in place.
+        target: the kind of processor to build for, see `offered`.
 
-    Raises:
-        BuildError: the repository cannot be written.
-        QualityError: a network is not good enough, or there are no photos to tell by.
-        TemplateError: weights do not belong to their template.
+    Raises BuildError if the repository cannot be written; QualityError if a network is not good enough, or there are
+    no photos to measure it on; TemplateError if weights do not belong to their template.
     """
     with _staging_in(repository) as folder:
         staged = []
         for export in exports:
-            if bench is not None:
-                bench.add(export)
-            chosen = offered(export.network, precision, processor)
-            staged.append(_stage(export, chosen, folder, origin, bench, report, processor))
+            if evaluator is not None:
+                evaluator.add(export)
+            chosen = offered(export.network, precision, target)
+            staged.append(_stage(export, chosen, folder, origin, evaluator, report, target))
         records: list[Record | None] = [None] * len(staged)
-        if bench is not None:
+        if evaluator is not None:
             for index, item in enumerate(staged):
                 report(f"measuring {item.export.network.name}")
-                records[index] = record = bench.measure(item.export, item.precision, item.path, item.fp32)
+                record = evaluator.record(item.export, item.precision, item.path, item.fp32)[0]
+                records[index] = record
                 if not record.quality.passed:
                     raise QualityError(
                         f"{record.quality.complaint()}; what was there stays. Build it at a higher precision."
@@ -109,48 +102,41 @@ def build_networks(
         return [_put_in_place(item, record, repository) for item, record in zip(staged, records, strict=True)]
 
 
-def write_fp32(export: Export, metadata: Mapping[str, str], path: Path) -> None:
-    """Write the export as it is, complete, to a path of its own."""
-    stage_network(export.template, export.weights, metadata, path)
-    commit_network(path)
-
-
 def _stage(
-    export: Export,
+    export: ExportedNetwork,
     precision: Precision,
     folder: Path,
     origin: Mapping[str, str],
-    bench: "Bench | None",
+    evaluator: "Evaluator | None",
     report: Report,
-    processor: Processor,
+    target: Target,
 ) -> _Staged:
     name = export.network.name
-    metadata = metadata_of(origin, precision, export.widths, processor)
+    metadata = metadata_of(origin, precision, export.fixed_dims, target)
     path, fp32 = artifact(name, folder), artifact(name, folder / "fp32")
     report(f"writing {name} at {precision}")
     if precision == "fp32":
-        write_fp32(export, metadata, path)
+        write_network(export.template, path, export.weights, metadata)
         return _Staged(export, precision, path, path)
-    write_fp32(export, {}, fp32)
+    write_network(export.template, fp32, export.weights)
     if precision == "fp16":
         from nexus_export.precision.fp16 import to_half
 
-        stage_network(to_half(export.template, export.single_ops), export.weights, metadata, path)
-        commit_network(path)
+        write_network(to_half(export.template, export.single_ops), path, export.weights, metadata)
     else:
-        assert bench is not None
+        assert evaluator is not None
         from nexus_export.precision.int8 import quantize
 
         network = export.network
-        calibration = bench.calibration(network)
-        quantize(fp32, calibration, network.int8_keep, path, metadata, processor, network.fp32_ops)
+        calibration = evaluator.calibration(network)
+        quantize(fp32, calibration, network.int8_keep, path, metadata, target, network.fp32_ops)
     return _Staged(export, precision, path, fp32)
 
 
 def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> Built:
     path = artifact(item.export.network.name, repository)
     quality = path.with_name(QUALITY_FILE)
-    # Gone before its artifact is, so that no artifact lies beside another one's figures.
+    # Removed before its artifact is replaced, so that no artifact lies beside another one's figures.
     quality.unlink(missing_ok=True)
     move_network(item.path, path)
     if record is not None:
@@ -160,8 +146,8 @@ def _put_in_place(item: _Staged, record: "Record | None", repository: Path) -> B
 
 @contextmanager
 def _staging_in(repository: Path) -> Iterator[Path]:
-    """A folder on the repository's disk, which is gone afterwards."""
-    with explaining_faults(repository):
+    """A folder on the repository's disk that is removed afterwards."""
+    with translate_os_errors(repository):
         repository.mkdir(parents=True, exist_ok=True)
         staging = tempfile.TemporaryDirectory(dir=repository, prefix=".staging-")
     with staging as folder:

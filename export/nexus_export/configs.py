@@ -1,6 +1,6 @@
-"""Write what a network's config.pbtxt says of its tensors: `python -m nexus_export.configs`, in a checkout.
+"""Write the tensors of each network's config.pbtxt: `python -m nexus_export.configs`, in a checkout.
 
-The rest of a config (batching, memory, caching) is for serving to decide and written by hand.
+The rest of a config (batching, memory, caching) is serving's choice, and written by hand.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ def tensors_text(network: Network) -> str:
     lines = [f"max_batch_size: {network.max_batch}"]
     for key, tensors in (("input", network.inputs), ("output", network.outputs)):
         lines += [f"{key} [", *_separated(tensors), "]"]
-    # A width that the checkpoint fixes is not known here, so there is nothing to warm up with.
+    # Without the widths that a checkpoint fixes there is nothing to warm up with.
     axes = {dim for tensor in network.inputs for dim in tensor.dims if isinstance(dim, str)}
     if all(network.axes[axis] for axis in axes):
         # The least sizes keep starting quick, and lie within an engine's profile.
@@ -27,7 +27,7 @@ def tensors_text(network: Network) -> str:
 
 
 def rewritten(config: str, network: Network) -> str:
-    """The text of a config.pbtxt with the part between `BEGIN` and `END` written anew."""
+    """The text of a config.pbtxt with a new part between `BEGIN` and `END`."""
     before, _, rest = config.partition(BEGIN)
     return before + BEGIN + tensors_text(network) + END + rest.partition(END)[2]
 
@@ -55,7 +55,7 @@ def _separated(tensors: tuple[Tensor, ...]) -> list[str]:
 def _warm_up(network: Network, tensor: Tensor) -> str:
     sizes = [network.axes[dim] if isinstance(dim, str) else dim for dim in tensor.dims]
     dims = ", ".join(str(size.least if isinstance(size, Range) else size) for size in sizes)
-    # A photo of one colour could take a short cut that no other takes; where nothing is marked, all runs.
+    # A photo of one colour could take a short cut that no other takes; empty masks leave every path open.
     data = "random_data" if tensor.name == "image" else "zero_data"
     value = f"{{ data_type: TYPE_{tensor.dtype} dims: [ {dims} ] {data}: true }}"
     return f'  inputs {{ key: "{tensor.name}" value {value} }}'

@@ -1,4 +1,4 @@
-"""What building a network can fail with. Every message is one sentence that ends in the remedy.
+"""The errors of building a network. Every message is one sentence that ends in the remedy.
 
 ExportError
 ├── SourceError      a pinned file could not be downloaded, stored or verified
@@ -7,6 +7,19 @@ ExportError
 ├── QualityError     a network is not good enough at a precision, or there is nothing to measure it on
 └── BuildError       a network is unknown, cannot be built here, or could not be written
 """
+
+import re
+
+# Python's, onnxruntime's, CUDA's and TensorRT's words for too little memory.
+_OUT_OF_MEMORY = re.compile(
+    "out of (host |device )?memory|outofmemory|bad[_ ]alloc|(failed|unable) to allocate|cannot allocate",
+    re.IGNORECASE,
+)
+
+
+def means_out_of_memory(message: str) -> bool:
+    """Whether an engine's message is about too little memory."""
+    return _OUT_OF_MEMORY.search(message) is not None
 
 
 class ExportError(Exception):

@@ -1,7 +1,7 @@
-"""What every network is: inputs, outputs, sizes, precision rules and quality gate. The one list of these facts.
+"""Every network's inputs, outputs, sizes, precision rules and quality gate: the one list of these facts.
 
-Configs, dummy inputs, engine profiles, quality checks and tests read it and repeat nothing of it. It knows neither
-checkpoints (`checkpoints`) nor how the default profile is built (`compact`). Needs neither torch nor onnx.
+Configs, dummy inputs, engine profiles, quality checks and tests read it and repeat none of it. How networks are built
+is for `families` to know. Needs neither torch nor onnx.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from nexus_export.errors import BuildError
 
 DType = Literal["UINT8", "INT32", "FP32"]
 Precision = Literal["fp32", "fp16", "int8"]
-Processor = Literal["cpu", "gpu"]
+Target = Literal["cpu", "gpu"]
 Metric = Literal["mask_iou", "alpha_mean_abs", "hole_psnr_db", "psnr_db"]
 
 
@@ -28,7 +28,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output. `dims` leave out the batch; text names a dynamic axis, see `Network.axes`."""
+    """An input or output. `dims` leave out the batch; a text is the name of a dynamic axis, see `Network.axes`."""
 
     name: str
     dtype: DType
@@ -39,7 +39,7 @@ class Tensor:
 class Gate:
     """What an artifact must reach against the FP32 reference to enter the repository, by precision.
 
-    Of `alpha_mean_abs` (in levels of 255) the bound is the most, of all others the least.
+    The bound of `alpha_mean_abs` (in levels of 255) is an upper one, all others are lower ones.
     """
 
     metric: Metric
@@ -51,27 +51,28 @@ class Network:
     """One network of the model repository; every checkpoint that plays this role fits it."""
 
     name: str
+    group: str  # the networks that come out of one checkpoint share it
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_batch: int
     gate: Gate
-    #: Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata tells it (`WIDTHS_KEY`).
+    # Dynamic axes by name. None: a checkpoint fixes the size, and the artifact's metadata holds it (`FIXED_DIMS_KEY`).
     axes: Mapping[str, Range | None] = field(default_factory=dict)
-    #: ONNX operators whose inputs and outputs stay FP32 at every precision; "*" is all of them. Softmax and
-    #: normalisations need not: engines sum them in FP32 inside, and with all else rounded to FP16 the default networks
-    #: pass their gates.
+    # ONNX operators whose inputs and outputs stay FP32 at every precision; "*" is all of them. Softmax and
+    # normalisations need not: engines sum them in FP32 inside, and with all else rounded to FP16 the default networks
+    # pass their gates.
     fp32_ops: frozenset[str] = frozenset()
-    #: Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and what the
-    #: sensitivity measurement named, the most sensitive first. Measured on the default profile's weights; of a
-    #: checkpoint whose layers have other names none may match, and its gate decides alone.
+    # Weights, as patterns of `fnmatch`, whose layers stay above INT8: the first and the last, and those that
+    # the sensitivity measurement named, the most sensitive first. Measured on the default profile's weights; of a
+    # checkpoint whose layers have other names none may match, and its gate decides alone.
     int8_keep: tuple[str, ...] = ()
-    #: Whether INT8 of the default profile's weights was measured quicker than FP32 on a CPU
-    #: (benchmarks/results/int8.md); elsewhere it is built for GPUs alone. The UNets' was not.
+    # Whether INT8 of the default profile's weights was measured quicker than FP32 on a CPU
+    # (benchmarks/results/int8.md); elsewhere it is built for GPUs alone. The UNets' was not.
     int8_on_cpu: bool = False
 
 
-#: An artifact's ONNX metadata entry with the sizes that its checkpoint fixes, JSON: {"context_width": 2048}.
-WIDTHS_KEY = "nexus_export.widths"
+# An artifact's ONNX metadata entry with the sizes that its checkpoint fixes, JSON: {"context_width": 2048}.
+FIXED_DIMS_KEY = "nexus_export.widths"
 
 _MASK = Gate("mask_iou", {"fp16": 0.99, "int8": 0.95})
 _ALPHA = Gate("alpha_mean_abs", {"fp16": 2.0, "int8": 4.0})
@@ -86,7 +87,7 @@ _LATENT = Gate("psnr_db", {"fp16": 40.0})
 _PICTURE = Gate("psnr_db", {"fp16": 40.0})
 
 # 6 of MobileSAM's 69, its first layers and most sensitive ones: mean mask IoU 0.98, and 0.97 without. Not the last one,
-# a tenth of all weights: its output stays wide, which is what it needs.
+# a tenth of all weights: its output must stay wide, and does.
 _SAM_ENCODER_KEEP = (
     "image_encoder.patch_embed.*",
     "image_encoder.layers.0.blocks.0.*",
@@ -117,8 +118,8 @@ def _sides(axes: tuple[str, str], sizes: Range) -> dict[str, Range | None]:
 def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     """The four networks of a tier whose UNet was trained on squares of `native` pixels.
 
-    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/fill_geometry.py; the least is the
-    warm-up's, and a small set's of the same structure.
+    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/fill_geometry.py; the least is
+    that of the warm-up and of a small set of the same structure.
     """
     pixels = Range(64, native, native * 3 // 2)
     latents = Range(*(side // 8 for side in pixels))
@@ -133,21 +134,25 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     tokens = ("input_ids", "input_ids_2") if is_sdxl else ("input_ids",)
     widths: dict[str, Range | None] = dict.fromkeys(("context_width", "pooled_width")[: 2 if is_sdxl else 1])
     latent = Tensor("latent", "FP32", (4, "latent_height", "latent_width"))
-    # SDXL's autoencoder overflows in FP16. The published fp16-fix does not, which its configuration tells: see
-    # diffusion.checkpoint. SD 1.5's says nothing, nobody has measured it here, and it is kept alike.
+    # SDXL's autoencoder overflows in FP16. The published fp16-fix does not, and its configuration says so: see
+    # diffusion.checkpoint. SD 1.5's has no such entry, was not measured here, and is treated alike.
     whole = frozenset({"*"})
     return (
         Network(
             f"{tier}_text_encoder",
+            tier,
             tuple(Tensor(name, "INT32", (77,)) for name in tokens),
             (context, *pooled),
             16,
             _TEXT,
             widths,
         ),
-        Network(f"{tier}_vae_encoder", (_PHOTO,), (latent,), 4, _LATENT, {**sides, **latent_sides}, whole),
+        Network(
+            f"{tier}_vae_encoder", tier, (_PHOTO,), (latent,), 4, _LATENT, {**sides, **latent_sides}, whole
+        ),
         Network(
             f"{tier}_unet",
+            tier,
             (
                 Tensor("sample", "FP32", (9, "latent_height", "latent_width")),
                 Tensor("timestep", "FP32", (1,)),
@@ -159,10 +164,12 @@ def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
             16,
             _NOISE,
             {**latent_sides, **widths},
-            # What the compact SDXL loses most by: the shortcuts around its last, finest blocks, and what they add to.
+            # The layers that cost the compact SDXL most: the shortcuts around its last, finest blocks, and their sums.
             int8_keep=("unet.conv_in.weight", "unet.conv_out.weight", *(_SDXL_LAST if is_sdxl else ())),
         ),
-        Network(f"{tier}_vae_decoder", (latent,), (_PHOTO,), 4, _PICTURE, {**sides, **latent_sides}, whole),
+        Network(
+            f"{tier}_vae_decoder", tier, (latent,), (_PHOTO,), 4, _PICTURE, {**sides, **latent_sides}, whole
+        ),
     )
 
 
@@ -172,6 +179,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
         for network in (
             Network(
                 "sam_encoder",
+                "sam",
                 (_PHOTO_1024,),
                 (_EMBEDDING,),
                 8,
@@ -181,6 +189,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
             ),
             Network(
                 "sam_decoder",
+                "sam",
                 (_EMBEDDING, *_PROMPTS),
                 _MASKS,
                 16,
@@ -193,9 +202,10 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 ),
                 int8_on_cpu=True,
             ),
-            Network("sam2_encoder", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK_FP16),
+            Network("sam2_encoder", "sam2", (_PHOTO_1024,), (_EMBEDDING, *_HIGH_RES), 8, _MASK_FP16),
             Network(
                 "sam2_decoder",
+                "sam2",
                 (_EMBEDDING, *_HIGH_RES, *_PROMPTS),
                 _MASKS,
                 16,
@@ -203,6 +213,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 _POINTS,
             ),
             Network(
+                "u2net",
                 "u2net",
                 (Tensor("image", "UINT8", (320, 320, 3)),),
                 (Tensor("alpha", "FP32", (320, 320)),),
@@ -214,8 +225,11 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 int8_on_cpu=True,
             ),
             # The same at a finer scale.
-            Network("isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA_FP16),
             Network(
+                "isnet", "isnet", (_PHOTO_1024,), (Tensor("alpha", "FP32", (1024, 1024)),), 4, _ALPHA_FP16
+            ),
+            Network(
+                "lama",
                 "lama",
                 (_PHOTO, Tensor("mask", "UINT8", ("height", "width", 1))),
                 # Not "image": a graph cannot give an output the name of an input.
@@ -225,7 +239,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 # The longest crop of ensembles/nexus_ensembles/cleanup.py.
                 _sides(("height", "width"), Range(16, 512, 2048)),
                 # LaMa's only matrix products are its DFT, whose sums run over the whole picture. Our compact weights do
-                # not need it (60 dB with and without); nobody has measured the published ones.
+                # not need it (60 dB with and without); the published ones were not measured.
                 frozenset({"MatMul"}),
                 # The first, and the last of the compact network and of big-lama; none of the 78 is sensitive.
                 ("generator.model.1.ffc.*", "generator.model.22.weight", "generator.model.34.weight"),
@@ -237,18 +251,14 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
     }
 )
 
-#: Model sets of generative fill, the preferred one first.
+# Model sets of generative fill, the preferred one first.
 TIERS = ("sdxl", "sd15")
 
-#: Networks that come out of one checkpoint, by the name that stands for all of them.
+# The networks that come out of one checkpoint, by the name of their group.
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "sam": ("sam_encoder", "sam_decoder"),
-        "sam2": ("sam2_encoder", "sam2_decoder"),
-        **{
-            tier: tuple(f"{tier}_{part}" for part in ("text_encoder", "vae_encoder", "unet", "vae_decoder"))
-            for tier in TIERS
-        },
+        group: tuple(network.name for network in NETWORKS.values() if network.group == group)
+        for group in dict.fromkeys(network.group for network in NETWORKS.values())
     }
 )
 
@@ -256,21 +266,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def choose(names: Iterable[str]) -> list[Network]:
     """The networks of these names, in the order of the list; all of them for no name or "all".
 
-    A group's name stands for its networks.
-
-    Raises:
-        BuildError: a name is neither a network's nor a group's.
+    A group's name stands for its networks. Raises BuildError if a name is neither a network's nor a group's.
     """
     wanted = set(names)
     unknown = sorted(wanted - NETWORKS.keys() - GROUPS.keys() - {"all"})
     if unknown:
-        known = ", ".join([*NETWORKS, *GROUPS])
+        known = ", ".join(dict.fromkeys([*NETWORKS, *GROUPS]))
         raise BuildError(f"there is no network {unknown[0]!r}; choose from {known} or all.")
     if not wanted or "all" in wanted:
         return list(NETWORKS.values())
-    for group in wanted & GROUPS.keys():
-        wanted.update(GROUPS[group])
-    return [network for network in NETWORKS.values() if network.name in wanted]
+    return [network for network in NETWORKS.values() if not wanted.isdisjoint({network.name, network.group})]
 
 
 def artifact(network: str, repository: Path) -> Path:

@@ -10,22 +10,30 @@ import onnxruntime
 import pytest
 import torch
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline
-from nexus_export import compact, networks, u2net
-from nexus_export.build import write_fp32
-from nexus_export.diffusion import compact_checkpoint
-from nexus_export.diffusion.clip_vocabulary import read_published
-from nexus_export.diffusion.tiny_checkpoint import write_tiny_checkpoint
-from nexus_export.sam.encoder import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
-from nexus_export.sources import CLIP_VOCABULARY, MOBILE_SAM_ENCODER, PinnedFile, fetch
+from nexus_export import default_profile, networks
+from nexus_export.downloads.packages import CLIP_VOCABULARY, MOBILE_SAM_ENCODER, PinnedFile, fetch
+from nexus_export.families import u2net
+from nexus_export.families.diffusion import compact_checkpoint
+from nexus_export.families.diffusion.clip_vocabulary import read_published
+from nexus_export.families.diffusion.tiny_checkpoint import write_tiny_checkpoint
+from nexus_export.families.sam.constants import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD
+from nexus_export.onnx_graphs.writing import write_network
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.export import narrow_sam2
-from tests.export.random_isnet import write_isnet
+from tests.export.support import narrow_sam2
+from tests.export.support.random_isnet import write_isnet
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "cache"
 PHOTOS = ("astronaut", "chelsea", "coffee")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave `full` out unless it is named: its tests take 24 GB of memory and an hour."""
+    folder = Path(__file__).parent / "full"
+    named = any(folder in (path := Path(arg).resolve(), *path.parents) for arg in config.args)
+    return True if collection_path == folder and not named else None
 
 
 @pytest.fixture(scope="session")
@@ -36,22 +44,22 @@ def published() -> Callable[[PinnedFile], Path]:
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path of a network built in this session, by name; what the default profile lacks has random weights."""
+    """The path of a network built in this session, by name; networks without a recipe have random weights."""
     repository = tmp_path_factory.mktemp("repository")
 
     def build(name: str) -> Path:
         path = networks.artifact(name, repository)
         if path.is_file():
             return path
-        if name in compact.RECIPES:
-            compact.build(compact.RECIPES[name], repository, CACHE, lambda _: None)
+        if name in default_profile.RECIPES:
+            default_profile.build(default_profile.RECIPES[name], repository, CACHE, lambda _: None)
         elif name in networks.GROUPS["sam2"]:
             narrow_sam2.write_checkpoint(repository / "narrow.pt")
             narrow_sam2.build(repository, repository / "narrow.pt")
         else:
             # As wide as it takes for weights to be more than the graph.
             [export] = u2net.exports(write_isnet(repository / "isnet.onnx", width=64), name)
-            write_fp32(export, {}, path)
+            write_network(export.template, path, export.weights)
         return path
 
     return build

@@ -1,4 +1,4 @@
-"""Builds at lower precisions: what passes its gate enters the repository, what does not leaves what was there."""
+"""Builds at lower precisions: a network that passes its gate enters the repository, another leaves the old one."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ import pytest
 from nexus_export import build as building
 from nexus_export.artifacts import PRECISION_KEY, digests, read_metadata, read_quality
 from nexus_export.cli import app
-from nexus_export.compact import RECIPES, State, build, state
+from nexus_export.default_profile import RECIPES, State, build, state
 from nexus_export.errors import QualityError
-from nexus_export.networks import WIDTHS_KEY, Precision, artifact
+from nexus_export.networks import FIXED_DIMS_KEY, Precision, artifact
 from nexus_export.onnx_graphs import writing
 from typer.testing import CliRunner
 
@@ -34,7 +34,7 @@ def test_fp16_passes_its_gate_and_says_so(name: str, tmp_path: Path) -> None:
     assert metadata[PRECISION_KEY] == "fp16"
     assert metadata["source"] == "random, untrained"
     if name == QUICK:
-        assert json.loads(metadata[WIDTHS_KEY]) == {"context_width": 32}
+        assert json.loads(metadata[FIXED_DIMS_KEY]) == {"context_width": 32}
     quality = read_quality(path)
     assert quality is not None
     assert quality["gate"]["passed"]
@@ -42,7 +42,7 @@ def test_fp16_passes_its_gate_and_says_so(name: str, tmp_path: Path) -> None:
     assert quality["reference"] == "torch"
     # Half the weights' bytes, and the graph's own.
     assert 0.5 <= quality["size_ratio"] <= 0.56
-    # Weights are FP16, inputs and outputs what they were.
+    # Weights are FP16, inputs and outputs unchanged.
     graph = onnx.load(str(path)).graph
     kinds = [tensor.data_type for tensor in graph.initializer if np.prod(tensor.dims) > 1000]
     assert kinds
@@ -90,21 +90,21 @@ def test_a_precision_that_is_not_offered_gives_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processor", "told"),
+    ("target", "result"),
     [("cpu", "at fp16 (int8 is not offered on a CPU, --for gpu builds it) in "), ("gpu", "at int8 in ")],
 )
-def test_int8_that_is_no_quicker_on_a_cpu_is_for_a_gpu(processor: str, told: str, tmp_path: Path) -> None:
+def test_int8_that_is_no_quicker_on_a_cpu_is_for_a_gpu(target: str, result: str, tmp_path: Path) -> None:
     photos, repository = tmp_path / "photos", tmp_path / "repository"
     photos.mkdir()
     for photo in sorted(PHOTOS.glob("*.jpg"))[:2]:  # the fewest: one to calibrate on and one to test on
         (photos / photo.name).symlink_to(photo)
-    arguments = ["build", "sd15_unet", "--precision", "int8", "--for", processor, "--photos", str(photos)]
+    arguments = ["build", "sd15_unet", "--precision", "int8", "--for", target, "--photos", str(photos)]
     done = CliRunner().invoke(app, [*arguments, "--out", str(repository), "--cache", str(CACHE)])
     assert done.exit_code == 0, done.exception
-    assert f"sd15_unet: built {told}" in done.stdout
+    assert f"sd15_unet: built {result}" in done.stdout
     graph = onnx.load(str(artifact("sd15_unet", repository))).graph
     kinds = {tensor.data_type for tensor in graph.initializer}
-    assert (onnx.TensorProto.INT8 in kinds) == (processor == "gpu")
+    assert (onnx.TensorProto.INT8 in kinds) == (target == "gpu")
 
 
 def test_unknown_processor() -> None:
@@ -113,13 +113,13 @@ def test_unknown_processor() -> None:
 
 
 def _spoiled(change: Any) -> Any:
-    """`stage_network` with the FP16 weights changed."""
-    stage = writing.stage_network
+    """`write_network` with the FP16 weights changed."""
+    write = writing.write_network
 
-    def spoil(template: onnx.ModelProto, weights: Any, metadata: Any, path: Path) -> None:
+    def spoil(template: onnx.ModelProto, path: Path, weights: Any, metadata: Any = None) -> None:
         if metadata:  # not the FP32 form, which is there for its size and speed
             weights = {name: change(weights[name]) for name in weights}
-        stage(template, weights, metadata, path)
+        write(template, path, weights, metadata)
 
     return spoil
 
@@ -137,7 +137,7 @@ def test_what_is_not_good_enough_leaves_the_old_file(
 ) -> None:
     path = _build(QUICK, tmp_path)
     before = path.read_bytes()
-    monkeypatch.setattr(building, "stage_network", _spoiled(change))
+    monkeypatch.setattr(building, "write_network", _spoiled(change))
     with pytest.raises(
         QualityError, match=f"^{QUICK} at fp16 is not good enough \\({message}\\); what was there"
     ):

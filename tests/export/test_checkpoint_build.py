@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,20 +14,20 @@ import pytest
 from nexus_export import build as building
 from nexus_export import checkpoint_build, cli
 from nexus_export.artifacts import SOURCE_KEY, read_metadata
-from nexus_export.checkpoint_build import Opened
-from nexus_export.compact import RECIPES, State, state
-from nexus_export.diffusion.checkpoint import open_checkpoint
-from nexus_export.diffusion.facts import tier_facts
+from nexus_export.default_profile import RECIPES, State, state
+from nexus_export.downloads.packages import U2NETP, PinnedFile
 from nexus_export.errors import BuildError, CheckpointError, ExportError
-from nexus_export.export import Export
+from nexus_export.exported import ExportedNetwork
+from nexus_export.families import registry
+from nexus_export.families.diffusion.checkpoint import open_checkpoint
+from nexus_export.families.diffusion.tier_config import tier_config
+from nexus_export.families.sam2 import checkpoint as sam2_checkpoint
 from nexus_export.networks import GROUPS, artifact
 from nexus_export.onnx_graphs import writing
-from nexus_export.sam2 import checkpoint as sam2_checkpoint
-from nexus_export.sources import U2NETP, PinnedFile
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from tests.export import narrow_sam2
+from tests.export.support import narrow_sam2
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "cache"
@@ -127,7 +128,7 @@ def test_a_trained_checkpoint_is_not_called_random(tiny_checkpoint: Tiny, tmp_pa
     for path in tiny_checkpoint(TIER).iterdir():
         if path.name != "RANDOM_WEIGHTS":
             (tmp_path / path.name).symlink_to(path)
-    assert not tier_facts(open_checkpoint(str(tmp_path), TIER)).random_weights
+    assert not tier_config(open_checkpoint(tmp_path, TIER)).random_weights
 
 
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +153,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     assert len(set(offsets)) == len(export.weights)
     assert all(offset % 4096 == 0 for offset in offsets)
     onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    # What is small again leaves no data behind.
+    # A network that is small again leaves no data behind.
     monkeypatch.undo()
     building.build_networks([export], "fp32", tmp_path, {}, None, lambda _: None)
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
@@ -167,13 +168,14 @@ def test_a_fault_half_way_leaves_the_old_set(
         path.parent.mkdir(parents=True)
         path.write_bytes(b"old")
 
-    def exports() -> Iterator[Export]:
+    def exports(_: Path) -> Iterator[ExportedNetwork]:
         for name in GROUPS[TIER][:3]:
             yield RECIPES[name].export(CACHE, lambda _: None)
         raise fault
 
-    # What opening a tier's checkpoint gives, without the time that exporting takes.
-    monkeypatch.setattr(checkpoint_build, "open_family", lambda *_: Opened(exports()))
+    # The exports of a tier's checkpoint, without the time that exporting takes.
+    group = replace(registry.REGISTRY[TIER], exports=exports)
+    monkeypatch.setattr(checkpoint_build, "REGISTRY", {**registry.REGISTRY, TIER: group})
     with pytest.raises(type(fault), match=str(fault)):
         checkpoint_build.build_checkpoint(
             TIER, str(tmp_path), "fp32", tmp_path, CACHE, PHOTOS, lambda _: None
@@ -187,7 +189,7 @@ def test_make_tiny_writes_a_checkpoint(tmp_path: Path, tiny_checkpoint: Tiny) ->
     assert _files(tmp_path / "tiny") == _files(tiny_checkpoint("sd15"))
 
 
-GROUP_WANTED = "a checkpoint holds a whole group; name one of sam, sam2, sdxl, sd15, u2net, isnet, lama."
+GROUP_WANTED = "a checkpoint holds a whole group; name one of sam, sam2, lama, u2net, isnet, sdxl, sd15."
 
 
 @pytest.mark.parametrize(
@@ -207,17 +209,17 @@ def test_a_checkpoint_is_of_one_group(arguments: list[str], sentence: str) -> No
     assert str(CliRunner().invoke(cli.app, arguments).exception) == sentence
 
 
-@pytest.mark.parametrize("family", ["sam", "sdxl"])
+@pytest.mark.parametrize("group", ["sam", "sdxl"])
 def test_without_torch_the_command_names_what_to_install(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What Python does where a module is not installed.
+    # Python's own mark of a module that is not installed.
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("nexus_export.")]:
         if name.endswith(".checkpoint"):
             monkeypatch.delitem(sys.modules, name)
-    # No such file: what to install is said first.
-    done = CliRunner().invoke(cli.app, ["build", family, "--checkpoint", "x", "--out", str(tmp_path)])
+    # No such file: the missing package is reported first.
+    done = CliRunner().invoke(cli.app, ["build", group, "--checkpoint", "x", "--out", str(tmp_path)])
     assert str(done.exception) == (
         "this needs torch, which is not in this environment; run: pip install 'nexus-export[torch]'"
     )

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from nexus_export.compact import RECIPES
+from nexus_export.default_profile import RECIPES
 from nexus_export.networks import GROUPS, NETWORKS, TIERS
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2
@@ -21,10 +21,10 @@ TYPES = {
     model_config_pb2.TYPE_INT32: TensorProto.INT32,
 }
 
-#: Their conditions are as wide as the checkpoint makes them: a warm-up could not name a size that fits all.
+# Their conditions are as wide as the checkpoint makes them: a warm-up could not name a size that fits all.
 NOT_WARMED = {"sdxl_unet", "sd15_unet"}
 
-#: No queue policy, see sdxl_unet's config: the pipelines bound what waits.
+# No queue policy, see sdxl_unet's config: the pipelines bound the queue.
 UNBOUNDED = sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_", "sam2_", "isnet")))
 
 Tensor = tuple[str, int, list[int]]
@@ -72,7 +72,7 @@ def test_onnxruntime_reports_the_config_s_dims(
     artifact: Callable[[str], Path],
     open_session: Callable[[Path], onnxruntime.InferenceSession],
 ) -> None:
-    # Triton's C++ backend compares with these, which hold what onnxruntime infers beyond what is declared.
+    # Triton's C++ backend compares with these, which include dims that onnxruntime infers beyond the declared ones.
     session = open_session(artifact(name))
     config = _config(name)
     for reported, declared in ((session.get_inputs(), config.input), (session.get_outputs(), config.output)):

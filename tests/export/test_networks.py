@@ -1,4 +1,4 @@
-"""Building into a model repository: what is up to date stays, and a fault leaves the old file."""
+"""Building into a model repository: artifacts that are up to date stay, and a fault leaves the old file."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ import onnx
 import pytest
 from nexus_export import networks
 from nexus_export.cli import app, main
-from nexus_export.compact import RECIPES, State, build, choose_recipes, state, tiers_of
+from nexus_export.default_profile import RECIPES, State, build, choose_recipes, state
+from nexus_export.downloads.packages import U2NETP, PinnedFile
 from nexus_export.errors import BuildError
 from nexus_export.networks import GROUPS, NETWORKS, choose
-from nexus_export.sources import U2NETP, PinnedFile
 from typer.testing import CliRunner
 
 CACHE = Path(__file__).parents[2] / "build" / "cache"
@@ -22,7 +22,7 @@ NETWORK = RECIPES["u2net"]  # the smallest
 
 @pytest.fixture
 def repository(tmp_path: Path, published: Callable[[PinnedFile], Path]) -> Path:
-    published(U2NETP)  # so that the steps below do not depend on what the cache held before
+    published(U2NETP)  # so that the steps below do not depend on the cache's earlier content
     return tmp_path / "repository"
 
 
@@ -90,7 +90,7 @@ def test_no_name_and_all_choose_everything() -> None:
     assert [network.name for network in choose(["u2net", "sam_encoder"])] == ["sam_encoder", "u2net"]
     sdxl = choose(["sdxl", "sdxl_unet"])
     assert [network.name for network in sdxl] == list(GROUPS["sdxl"])
-    assert tiers_of(choose(["lama", "sd15_unet"])) == ["sd15"]
+    assert [network.group for network in choose(["lama", "sd15_unet"])] == ["lama", "sd15"]
     with pytest.raises(BuildError, match="no network 'unet'; choose from sam_encoder, "):
         choose(["unet"])
 
@@ -142,5 +142,5 @@ def test_command_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     # Python prints a text as exit code to stderr and exits with 1.
     assert caught.value.code == (
         f"nexus-export: there is no network 'unet'; choose from "
-        f"{', '.join([*networks.NETWORKS, *networks.GROUPS])} or all."
+        f"{', '.join(dict.fromkeys([*networks.NETWORKS, *networks.GROUPS]))} or all."
     )

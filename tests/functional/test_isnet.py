@@ -30,7 +30,7 @@ def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     shutil.copy(MODELS / "isnet/config.pbtxt", folder / "isnet")
     python = str(ROOT / ".venv-export/bin/python")
     subprocess.run(
-        [python, "-m", "tests.export.random_isnet", str(folder), str(published)], cwd=ROOT, check=True
+        [python, "-m", "tests.export.support.random_isnet", str(folder), str(published)], cwd=ROOT, check=True
     )
     with LocalServer(folder, ROOT / "build/isnet-server.log") as running:
         yield running

@@ -38,7 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for network in NETWORKS:
         (folder / network).mkdir()
         shutil.copy(MODELS / network / "config.pbtxt", folder / network)
-    command = [str(ROOT / ".venv-export/bin/python"), "-m", "tests.export.narrow_sam2", str(folder)]
+    command = [str(ROOT / ".venv-export/bin/python"), "-m", "tests.export.support.narrow_sam2", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     return folder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from nexus_export.sources import CLIP_VOCABULARY, fetch
+from nexus_export.downloads.packages import CLIP_VOCABULARY, fetch
 from nexus_training.sdxl.photo_crops import PhotoCrops
 from nexus_training.sdxl.tokenizer import Vocabulary
 

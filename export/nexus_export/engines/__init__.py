@@ -1,1 +1,1 @@
-"""Networks compiled for one GPU: from ONNX files to TensorRT engines, each with a manifest that says what it is for."""
+"""Networks compiled for one GPU: from ONNX files to TensorRT engines, each with a manifest."""

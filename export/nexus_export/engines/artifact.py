@@ -6,14 +6,13 @@ from pathlib import Path
 
 from nexus_export.artifacts import digests, precision_of, read_metadata, read_quality
 from nexus_export.engines import manifest
-from nexus_export.engines.builder import Order, build_engine
+from nexus_export.engines.builder import BuildRequest, build_engine
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.manifest import Manifest
-from nexus_export.engines.profile import profile, widths_of
+from nexus_export.engines.profile import fixed_dims_of, profile
 from nexus_export.errors import BuildError
+from nexus_export.files import Report, write_file
 from nexus_export.networks import Network, artifact
-from nexus_export.onnx_graphs.writing import write_file
-from nexus_export.sources import Report
 
 
 def write_engine(
@@ -26,14 +25,13 @@ def write_engine(
     streams_weights: bool = False,
     timings: Path | None = None,
 ) -> Path:
-    """Build the engine of what `repository` holds of `network`, and return its path: model.plan or model.rtx.
+    """Build the engine of the network's artifact in `repository`, and return its path: model.plan or model.rtx.
 
-    Its manifest lies beside it. Engine and manifest are taken away first, so that an engine is never there with
-    another's manifest. See `Order` for the last three.
+    Its manifest lies beside it. The old manifest is removed first, so that no engine lies beside another one's.
+    See `BuildRequest` for the last three arguments.
 
-    Raises:
-        BuildError: there is no ONNX file, it changed while the engine was built, the library does not build it for
-            this GPU, or the disk is full.
+    Raises BuildError if there is no ONNX file, it changed while the engine was built, the library does not build it
+    for this GPU, or the disk is full.
     """
     path = artifact(network.name, repository)
     if not path.is_file():
@@ -43,10 +41,10 @@ def write_engine(
     found, quality = digests(path), read_quality(path)
     metadata = read_metadata(path)
     precision = precision_of(metadata)
-    shapes = profile(network, widths_of(metadata), max_batch)
-    order = Order(network, path, precision, gpu, shapes, timings, streams_weights)
+    shapes = profile(network, fixed_dims_of(metadata), max_batch)
+    request = BuildRequest(network, path, precision, gpu, shapes, timings, streams_weights)
     started = time.monotonic()
-    built = build_engine(order, library, report)
+    built = build_engine(request, library, report)
     seconds = time.monotonic() - started
     if digests(path) != found:
         raise BuildError(

@@ -1,4 +1,4 @@
-"""What TensorRT's parser does not take of our graphs, said in operators that it takes."""
+"""Rewrite the parts of our graphs that TensorRT's parser does not read in operators that it reads."""
 
 from collections import Counter
 
@@ -40,7 +40,7 @@ def _casts_to_uint8(node: NodeProto) -> bool:
 
 
 def _exchange(first: NodeProto, second: NodeProto) -> None:
-    """Let two nodes in a row, each of one input and one output, do their work in the other order."""
+    """Swap two nodes in a row, each of one input and one output."""
     names = [(list(node.input), list(node.output)) for node in (first, second)]
     kept = NodeProto()
     kept.CopyFrom(first)

@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX: finding the one that is asked for, and naming the GPU that it builds for.
 
-Both have one Python API. TensorRT times kernels on the GPU at hand and builds the plans that Triton's TensorRT backend
-serves; TensorRT-RTX compiles for a GPU that need not be there, and its engines are not plans.
+Both have one Python API. TensorRT times kernels on the machine's GPU and builds the plans that Triton's TensorRT
+backend serves; TensorRT-RTX compiles for a GPU that need not be there, and its engines are not plans.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import Any
 
 from nexus_export.errors import BuildError
 
-#: GPU architectures that networks are built for: "sm86" is compute capability 8.6.
+# GPU architectures that networks are built for: "sm86" is compute capability 8.6.
 ARCHITECTURES = ("sm75", "sm80", "sm86", "sm89", "sm90", "sm120")
 
 BACKENDS = ("tensorrt", "rtx")
@@ -51,10 +51,10 @@ class Library:
     def check(self, gpu: str) -> None:
         """Raise BuildError where this library cannot build for `gpu`, one of `ARCHITECTURES`."""
         if self.backend == "tensorrt":
-            found = gpus_at_hand()
+            found = local_gpus()
             if gpu not in found:
                 raise BuildError(
-                    f"TensorRT builds for the GPU at hand, which is {' and '.join(found) or 'none'}, not {gpu}; "
+                    f"TensorRT builds for this machine's GPU, which is {' and '.join(found) or 'none'}, not {gpu}; "
                     f"run this on a machine with that GPU."
                 )
         elif gpu.upper() not in self.api.ComputeCapability.__members__:
@@ -66,8 +66,7 @@ class Library:
 def load(backend: str) -> Library:
     """The library of this environment that `backend` names.
 
-    Raises:
-        BuildError: it is not installed, or cannot be loaded.
+    Raises BuildError if it is not installed, or cannot be loaded.
     """
     title = _TITLES[backend]
     try:
@@ -85,7 +84,7 @@ def load(backend: str) -> Library:
     return Library(backend, api, str(api.__version__), _FILES[backend])
 
 
-def gpus_at_hand() -> list[str]:
+def local_gpus() -> list[str]:
     """The architectures of this machine's NVIDIA GPUs, ["sm86"]; none without the vendor's driver."""
     if shutil.which(_QUERY[0]) is None:
         return []

@@ -1,7 +1,7 @@
-"""What an engine is for: the JSON file beside it, which the server reads before it trusts the engine.
+"""An engine's manifest: the JSON file beside it, which the server reads before it trusts the engine.
 
-server/nexus_server/engines.py reads the same file and shares no code with this; tests/export/test_engines.py holds
-both to one format.
+server/nexus_server/manifest.py reads the same file and shares no code with this; tests/export/engines/test_artifact.py
+holds both to one format.
 """
 
 import dataclasses
@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nexus_export.engines.profile import Profile, Shapes
+from nexus_export.files import write_file
 from nexus_export.networks import Precision
-from nexus_export.onnx_graphs.writing import write_file
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """An engine's facts.
+    """The GPU, library, sources and shapes of an engine.
 
-    `onnx_sha256` are `artifacts.digests` of what it was built from, `quality` is what was
-    measured of them, None where nothing was; the engine itself runs on its GPU alone.
+    `onnx_sha256` are `artifacts.digests` of the files that it was built from, and `quality` is their measured one, or
+    None; the engine itself runs on its GPU alone.
     """
 
     network: str
@@ -44,16 +44,16 @@ def beside(engine: Path) -> Path:
 
 def write(manifest: Manifest, engine: Path) -> None:
     """Write the manifest beside `engine`. Raises BuildError as `write_file` does."""
-    facts = dataclasses.asdict(manifest)
-    facts["profile"] = {name: shapes._asdict() for name, shapes in manifest.profile.items()}
-    write_file(beside(engine), f"{json.dumps(facts, indent=1)}\n".encode())
+    fields = dataclasses.asdict(manifest)
+    fields["profile"] = {name: shapes._asdict() for name, shapes in manifest.profile.items()}
+    write_file(beside(engine), f"{json.dumps(fields, indent=1)}\n".encode())
 
 
 def read(engine: Path) -> Manifest:
     """The manifest beside `engine`, as `write` wrote it."""
-    facts = json.loads(beside(engine).read_text())
-    facts["profile"] = {
+    fields = json.loads(beside(engine).read_text())
+    fields["profile"] = {
         name: Shapes(**{size: tuple(dims) for size, dims in shapes.items()})
-        for name, shapes in facts["profile"].items()
+        for name, shapes in fields["profile"].items()
     }
-    return Manifest(**facts)
+    return Manifest(**fields)

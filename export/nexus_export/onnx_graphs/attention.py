@@ -16,12 +16,12 @@ from onnx import NodeProto, helper, numpy_helper
 
 from nexus_export.onnx_graphs.element_types import element_types
 
-#: Of ONNX Runtime's own operators, and the one of them that the graphs contain. Its inputs: queries [B,S,H*D],
-#: keys [B,L,H*D], values [B,L,H*E], two that we leave out, and a bias [1 or B,1 or H,S,L]; its output [B,S,H*E].
+# Of ONNX Runtime's own operators, and the one of them that the graphs contain. Its inputs: queries [B,S,H*D],
+# keys [B,L,H*D], values [B,L,H*E], two that we leave out, and a bias [1 or B,1 or H,S,L]; its output [B,S,H*E].
 DOMAIN = "com.microsoft"
 OPERATOR = "MultiHeadAttention"
 
-#: The permutation from [B,H,S,D] to [B,S,H,D], and back.
+# The permutation from [B,H,S,D] to [B,S,H,D], and back.
 SWAP_HEADS = [0, 2, 1, 3]
 
 

@@ -21,8 +21,8 @@ def fused_attention(opset: int) -> Iterator[None]:
     """While open, torch's TorchScript exporter writes each `scaled_dot_product_attention` as one node.
 
     Queries, keys and values that were made as `x.view(B, S, H, D).transpose(1, 2)` reach the node without a copy.
-    H and D are taken for what they are while tracing. A causal mask has to be given as a mask, dropout is left out,
-    and grouped queries are not known.
+    H and D are fixed at their traced values. A causal mask has to be given as a mask, dropout is left out, and grouped
+    queries are not supported.
     """
     torch.onnx.register_custom_op_symbolic(_ATEN, _symbolic, opset)  # type: ignore[attr-defined]
     try:
@@ -43,12 +43,12 @@ def _symbolic(
     scale: Any,
     is_grouped: bool,
 ) -> Any:
-    """What the exporter calls for each attention; tensors are values of its graph, q [B,H,S,D], k and v alike."""
+    """The exporter's symbolic function for attention; tensors are values of its graph, q [B,H,S,D], k and v alike."""
     if is_causal or is_grouped:
         raise NotImplementedError("no export for attention that is causal by itself or of grouped queries")
     traced = [_sizes(tensor) for tensor in g.original_node.inputs()][:4]
     heads, width = traced[0][1], traced[0][3]
-    # Written out where it is the default: who reads the graph then need not know how wide the queries are.
+    # Written out even if it is the default, so that readers of the graph need not know the queries' width.
     given = None if symbolic_helper._is_none(scale) else symbolic_helper._parse_arg(scale, "f")
     factor = given or 1 / math.sqrt(width)
     inputs = [_joined(g, *pair) for pair in zip((query, key, value), traced, strict=False)]
@@ -66,7 +66,7 @@ def _symbolic(
 
 
 def _sizes(tensor: Any) -> Any:
-    """The sizes of a tensor, None where dynamic; None for what is none."""
+    """The sizes of a tensor, None where dynamic; None for an absent tensor."""
     return symbolic_helper._get_tensor_sizes(tensor)
 
 
@@ -81,7 +81,7 @@ def _joined(g: Any, heads: Any, sizes: Any) -> Any:
 
 
 def _bias(g: Any, inputs: Any, mask: Any, traced: Any) -> Any:
-    """A mask of any kind as what is added to the scores: float, [1 or B, 1 or H, S, L]."""
+    """A mask of any kind as an addend of the scores: float, [1 or B, 1 or H, S, L]."""
     queries, keys, sizes = traced[0][2], traced[1][2], traced[3]
     if mask.type().scalarType() == "Bool":
         seen, hidden = (g.op("Constant", value_t=torch.tensor(number)) for number in (0.0, -torch.inf))

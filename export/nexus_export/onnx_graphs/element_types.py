@@ -43,7 +43,7 @@ def _output_types(node: NodeProto, version: int, types: Mapping[str, int]) -> di
 
 
 def _by_attribute(node: NodeProto) -> int:
-    """The type of what Cast, Constant, ConstantOfShape, QuantizeLinear and their like write."""
+    """The type that Cast, Constant, ConstantOfShape, QuantizeLinear and their like write."""
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if "value" in attributes:
         return int(attributes["value"].data_type)

@@ -1,9 +1,9 @@
-"""Raise a graph to a later opset, whatever it weighs."""
+"""Raise a graph of any size to a later opset."""
 
 import onnx
 from onnx import TensorProto, version_converter
 
-#: The first IR version that all opsets up to 21 may stand in.
+# The first IR version that all opsets up to 21 may stand in.
 _IR_VERSION = 10
 # Tensors of more bytes are kept from the converter, which serialises the graph: a protobuf message ends at 2 GB.
 _LARGE_BYTES = 1 << 16
@@ -24,7 +24,7 @@ def raised(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
             tensor.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
     converted: onnx.ModelProto = version_converter.convert_version(model, version)
     converted.ir_version = max(converted.ir_version, _IR_VERSION)
-    # The converter writes what shapes it knew at batch 1.
+    # The converter records shapes at batch 1.
     del converted.graph.value_info[:]
     for tensor in converted.graph.initializer:
         if tensor.name in large:

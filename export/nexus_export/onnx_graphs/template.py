@@ -1,4 +1,4 @@
-"""Graphs without weights: exported once by torch, committed, and filled with weights by numpy alone.
+"""Graphs without weights: exported once by torch, committed, and filled by numpy alone.
 
 A template is an ONNX model whose weights keep their name, shape and type but carry no data. The names are
 those of the torch module's state dict, so a published checkpoint fills a template by its own key names.
@@ -20,9 +20,9 @@ from nexus_export.errors import TemplateError
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of `model` without the data of its weights.
 
-    A weight is an initializer named like a state-dict key ("mlp.lin1.bias"). What torch names by itself
-    ("onnx::MatMul_12") is a constant that it derived, belongs to the graph and keeps its data; a weight
-    that ended up under such a name would escape `fill`, so export with `do_constant_folding=False`.
+    A weight is an initializer named like a state-dict key ("mlp.lin1.bias"). A name that torch makes up
+    ("onnx::MatMul_12") is that of a derived constant, which belongs to the graph and keeps its data; a weight
+    under such a name would escape `fill`, so export with `do_constant_folding=False`.
 
     The producer's version is dropped too: a template changes when the graph does, not with every torch.
     """
@@ -39,7 +39,7 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 def shorten_names(template: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy whose nodes have no names and whose inner tensors are numbered.
 
-    Those names say where in the torch module a node came from, again and again: four fifths of a large template.
+    The names repeat the path of each node's torch module: four fifths of a large template.
     """
     model = onnx.ModelProto()
     model.CopyFrom(template)
@@ -63,7 +63,7 @@ def weight_shapes(template: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def weight_bytes(template: onnx.ModelProto) -> int:
-    """What all initializers, with data or without, will take in the types that they declare."""
+    """The bytes of all initializers, with data or without, in the types that they declare."""
     return sum(_dtype(tensor).itemsize * math.prod(tensor.dims) for tensor in template.graph.initializer)
 
 
@@ -72,8 +72,7 @@ def check_names(
 ) -> dict[str, tuple[int, ...]]:
     """Check that `weights` has the names that `template` waits for, and return `weight_shapes`.
 
-    Raises:
-        TemplateError: a weight is missing or surplus.
+    Raises TemplateError if a weight is missing or surplus.
     """
     expected = weight_shapes(template)
     missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
@@ -88,8 +87,7 @@ def check_names(
 def cast_weight(tensor: onnx.TensorProto, weight: NDArray[np.generic]) -> NDArray[np.generic]:
     """`weight` in the type that the initializer declares, in C order.
 
-    Raises:
-        TemplateError: it is of another shape.
+    Raises TemplateError if it is of another shape.
     """
     if weight.shape != tuple(tensor.dims):
         raise TemplateError(
@@ -105,11 +103,10 @@ def fill(template: onnx.ModelProto, weights: Mapping[str, NDArray[np.generic]]) 
     """Return a copy of `template` with `weights` put in, cast to the type that each initializer declares.
 
     Args:
-        template: what `strip` returned, as written to disk and read back.
+        template: the result of `strip`, written to disk and read back.
         weights: arrays by state-dict name; FP16 storage of FP32 weights is fine.
 
-    Raises:
-        TemplateError: a weight is missing, surplus or of another shape.
+    Raises TemplateError if a weight is missing, surplus or of another shape.
     """
     expected = check_names(template, weights)
     model = onnx.ModelProto()
@@ -133,7 +130,7 @@ def _is_empty(tensor: onnx.TensorProto) -> bool:
     return not (tensor.raw_data or tensor.float_data or tensor.int32_data or tensor.int64_data)
 
 
-def _some(what: str, names: set[str]) -> str:
+def _some(kind: str, names: set[str]) -> str:
     listed = ", ".join(sorted(names)[:3])
     more = ", ..." if len(names) > 3 else ""
-    return f"{len(names)} {what}" + (f" ({listed}{more})" if names else "")
+    return f"{len(names)} {kind}" + (f" ({listed}{more})" if names else "")

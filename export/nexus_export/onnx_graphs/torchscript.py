@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nexus_export.onnx_graphs.attention_symbolic import fused_attention
 from nexus_export.onnx_graphs.template import strip
 
-#: LayerNormalization came with 17; every engine we serve with reads it.
+# LayerNormalization came with 17; every engine we serve with reads it.
 OPSET = 17
 
 
@@ -26,8 +26,8 @@ def export_template(
     """Trace `module` on `inputs` (ordered, keys are the ONNX names) and return its template.
 
     `module` must return a tensor, or a tuple of as many as `outputs`. The template waits for the tensors of
-    `module.state_dict()` that the graph reads; buffers that are not in it are constants. No weight is copied
-    on the way, so a module of 10 GB takes little more than that. Attention becomes one node, see
+    `module.state_dict()` that the graph reads; buffers that are not in it are constants. No weight is copied,
+    so a module of 10 GB takes little more than that. Attention becomes one node, see
     `attention_symbolic`.
     """
     module.eval()
@@ -39,8 +39,8 @@ def export_template(
     ):
         results = module(*inputs.values())
         shapes = [tuple(result.shape) for result in ([results] if isinstance(results, Tensor) else results)]
-        # The exporter announces its successor; that one renames weights and fails on some of our graphs.
-        # What a tracer warns of, branches on shapes, the tests at several sizes settle.
+        # The exporter announces its successor, which renames weights and fails on some of our graphs.
+        # The tracer's warnings are of branches on shapes, which the tests cover at several sizes.
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
         torch.onnx.export(

@@ -21,10 +21,10 @@ def wrap(
 
     The last of `before` writes the tensors that `core` reads, `after` reads what `core` writes and writes
     `outputs`; all three share one namespace. Nodes and weights that no output needs are left out, so is
-    the shape information recorded for the old inputs. Opset and IR version stay the core's, so that what
-    could run the published file can run this one.
+    the shape information recorded for the old inputs. Opset and IR version stay the core's, so that every runtime
+    of the published file runs this one.
     """
-    # No initializers: those are what was learned, and compute in FP16 where the network does.
+    # No initializers: those are learned weights, and compute in FP16 where the network does.
     numbers = [
         onnx.helper.make_node("Constant", [], [key], value=numpy_helper.from_array(np.asarray(value)))
         for key, value in constants.items()

@@ -1,8 +1,6 @@
-"""Put files into the model repository: each appears complete or not at all, and large weights lie beside it."""
+"""Write networks: each file appears complete or not at all, and large weights lie beside it."""
 
-import errno
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,84 +8,55 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from nexus_export.errors import BuildError
+from nexus_export.files import part_of, translate_os_errors
 from nexus_export.onnx_graphs.template import cast_weight, check_names, fill, weight_bytes
 
-#: A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
+# A protobuf message ends at 2 GB; weights of more than this go into a file of their own.
 INLINE_BYTES = 1 << 30
-# Engines map the file into memory, which pages begin.
+# Engines map the file into memory, page by page.
 _ALIGNMENT = 4096
 # Tensors of no more bytes stay in the graph: sizes and scales, which tools read there.
 _SMALL_BYTES = 1024
 
 
-def write_file(path: Path, content: bytes | memoryview) -> None:
-    """Write `content` to `path`, making its folder.
-
-    Raises:
-        BuildError: the disk is full, or the folder cannot be written.
-    """
-    part = _part(path)
-    with explaining_faults(path.parent):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-
-
-def stage_network(
+def write_network(
     template: onnx.ModelProto,
-    weights: Mapping[str, NDArray[np.generic]],
-    metadata: Mapping[str, str],
     path: Path,
+    weights: Mapping[str, NDArray[np.generic]] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a network beside `path`, for `commit_network` to put in place; see `template.fill` for the weights.
+    """Write a network to `path`, or replace the one there; see `template.fill` for the weights.
 
-    A template may hold weights, even all of them and `weights` be empty; it is copied and stays as it is. Of
-    `weights` that go into a file of their own one is in memory at a time, if `weights` loads them when asked.
+    The template may hold weights, even all of them; it is copied and stays as it is. Of `weights` that go into a file
+    of their own one is in memory at a time, if the mapping loads each when it is asked for.
 
-    Raises:
-        BuildError: the disk is full, or the folder cannot be written.
-        TemplateError: the weights do not belong to the template.
+    Raises BuildError if the disk is full or the folder cannot be written, TemplateError if the weights do not belong
+    to the template.
     """
-    with explaining_faults(path.parent):
+    with translate_os_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if weight_bytes(template) <= INLINE_BYTES:
-            model = fill(template, weights)
+            model = fill(template, weights or {})
         else:
-            model = _fill_beside(template, weights, _data(path))
-        onnx.helper.set_model_props(model, dict(metadata))
-        _part(path).write_bytes(model.SerializeToString())
-
-
-def write_network(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
-    """Write a network that holds its weights to `path`. Raises BuildError as `stage_network` does."""
-    stage_network(model, {}, metadata, path)
-    commit_network(path)
-
-
-def commit_network(path: Path) -> None:
-    """Put the staged network in place of what was there."""
-    with explaining_faults(path.parent):
-        if _part(_data(path)).is_file():
-            _part(_data(path)).replace(_data(path))
-        else:
-            _data(path).unlink(missing_ok=True)
-        _part(path).replace(path)
+            model = _fill_beside(template, weights or {}, _data(path))
+        onnx.helper.set_model_props(model, dict(metadata or {}))
+        part_of(path).write_bytes(model.SerializeToString())
+        _replace(part_of(path), part_of(_data(path)), path)
 
 
 def move_network(staged: Path, path: Path) -> None:
-    """Put a network that was committed to another folder of the same disk in place of what was at `path`."""
-    with explaining_faults(path.parent):
+    """Move a network from another folder of the same disk to `path`, or replace the one there."""
+    with translate_os_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if _data(staged).is_file():
-            _data(staged).replace(_data(path))
-        else:
-            _data(path).unlink(missing_ok=True)
-        staged.replace(path)
+        _replace(staged, _data(staged), path)
+
+
+def _replace(graph: Path, data: Path, path: Path) -> None:
+    if data.is_file():
+        data.replace(_data(path))
+    else:
+        _data(path).unlink(missing_ok=True)
+    graph.replace(path)
 
 
 def _fill_beside(
@@ -97,7 +66,7 @@ def _fill_beside(
     shapes = check_names(template, weights)
     model = onnx.ModelProto()
     model.CopyFrom(template)
-    with _part(data).open("wb") as stream:
+    with part_of(data).open("wb") as stream:
         for tensor in model.graph.initializer:
             if tensor.name in shapes:
                 values = cast_weight(tensor, weights[tensor.name])
@@ -117,20 +86,3 @@ def _fill_beside(
 
 def _data(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-@contextmanager
-def explaining_faults(folder: Path) -> Iterator[None]:
-    """Turn what the file system refuses below `folder` into a BuildError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise BuildError(f"the disk is full: free some space for {folder}.") from None
-        raise BuildError(
-            f"cannot write to {folder} ({error.strerror}); name another folder with --out."
-        ) from None

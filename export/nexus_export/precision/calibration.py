@@ -8,10 +8,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.onnx_graphs.writing import write_network
 
-#: The least and the largest value of an activation, by its tensor's name.
+# The least and the largest value of an activation, by its tensor's name.
 Ranges = Mapping[str, tuple[float, float]]
 
 
@@ -38,7 +38,7 @@ def measure_ranges(
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            write_network(model, {}, path)
+            write_network(model, path)
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     finally:
         del graph.node[nodes:], graph.output[len(outputs) :]

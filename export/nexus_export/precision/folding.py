@@ -1,4 +1,4 @@
-"""Fold into a layer's weights what is constant around them, so that INT8 meets the numbers that are multiplied.
+"""Fold the constants around a layer into its weights, so that INT8 quantises the numbers that are multiplied.
 
 Templates keep a checkpoint's weights apart from batch normalisation and from transposition, see
 `onnx_graphs.template`; published graphs may be of an opset that knows no scales per channel.
@@ -29,7 +29,7 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     folded.CopyFrom(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < _OPSET:
         folded = version_converter.convert_version(folded, _OPSET)
-        # The converter writes what shapes it knew at batch 1.
+        # The converter records shapes at batch 1.
         del folded.graph.value_info[:]
     graph = _Graph(folded.graph)
     for node in list(folded.graph.node):
@@ -45,7 +45,7 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Graph:
-    """A graph's nodes by what they read and write."""
+    """A graph's nodes by the tensors that they read and write."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.proto = graph

@@ -1,9 +1,9 @@
 """FP16: weights and most computations at half precision, by a pass over the FP32 graph.
 
 The pass reads types and names only, so a template without weights is as good as a graph that holds them. FP32 stay:
-inputs and outputs; the operators that the registry names; whatever no weight takes part in (sizes, angles of
+inputs and outputs; the operators that `networks` names; nodes that no weight takes part in (sizes, angles of
 timesteps and of Fourier matrices, pixels before the first layer), which costs little and reaches numbers that FP16
-holds too coarsely; and what reads a number that FP16 cannot hold.
+holds too coarsely; and nodes that read a number that FP16 cannot hold.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,15 +15,15 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper, numpy_hel
 from nexus_export.errors import BuildError
 from nexus_export.onnx_graphs.element_types import element_types
 
-#: In a set of operators: all of them. Weights are then stored in FP16, and nothing is computed in it.
+# In a set of operators: all of them. Weights are then stored in FP16, and nothing is computed in it.
 ALL_OPS = "*"
 
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-#: They read a tensor of any type, and its type changes nothing of what they write.
+# They read a tensor of any type, which does not change the type of their output.
 _TYPELESS = {"Shape", "Size", "Cast"}
-#: What may stand between a weight and the operator that computes with it.
+# Operators that may stand between a weight and the operator that computes with it.
 _ARRANGING = {"Transpose", "Reshape", "Identity"}
-#: The opset from which quantized tensors become FP16; before, the operator that reads them stays FP32 with them.
+# The opset from which quantized tensors become FP16; before, the operator that reads them stays FP32 with them.
 HALF_DEQUANTIZE = 19
 
 
@@ -34,8 +34,7 @@ def to_half(model: onnx.ModelProto, fp32_ops: Collection[str]) -> onnx.ModelProt
         model: a template, or a graph with its weights.
         fp32_ops: operators that stay FP32 with all their inputs and outputs; `ALL_OPS` is every one.
 
-    Raises:
-        BuildError: the graph has an If, a Loop or a Scan.
+    Raises BuildError if the graph has an If, a Loop or a Scan.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
@@ -47,7 +46,7 @@ def to_half(model: onnx.ModelProto, fp32_ops: Collection[str]) -> onnx.ModelProt
 
 
 class _Conversion:
-    """What of one graph becomes FP16. A tensor has the type it was made in, and is cast where another is read."""
+    """The part of one graph that becomes FP16. A tensor keeps the type of its writer, and is cast for other readers."""
 
     def __init__(self, model: onnx.ModelProto, fp32_ops: frozenset[str]) -> None:
         self.graph = model.graph
@@ -69,7 +68,7 @@ class _Conversion:
         numbers |= {name: tensor for name, tensor in constants.items() if name in halfly - singly}
         for name in numbers.keys() - kept:
             _halve(numbers[name])
-        #: Tensors that are FP16 by themselves.
+        # Tensors that are FP16 by themselves.
         self.half = numbers.keys() - kept
         for index in self.chosen:
             node = self.graph.node[index]
@@ -121,7 +120,7 @@ class _Conversion:
         return chosen
 
     def _read(self, node: NodeProto, index: int) -> list[tuple[str, int | None]]:
-        """Of every input its name and the float type that the node wants it in; None where it does not matter."""
+        """Every input's name and the float type that the node needs; None if any will do."""
         wants: list[tuple[str, int | None]] = [(name, None) for name in node.input]
         if node.op_type not in _TYPELESS:
             allowed = dict(self._slots(node))
@@ -156,7 +155,7 @@ def _fits(tensor: TensorProto) -> bool:
         return True
     numbers = np.abs(numpy_helper.to_array(tensor))
     too_large = (numbers > np.finfo(np.float16).max) & np.isfinite(numbers)
-    # A tiny number among many is nothing; alone it keeps a divisor from zero. FP16's least is 2**-24.
+    # A tiny number among many does not matter; alone it keeps a divisor from zero. FP16's smallest is 2**-24.
     vanishes = numbers.size == 1 and (numbers > 0) & (numbers < 2**-25)
     return not np.any(too_large | vanishes)
 

@@ -7,9 +7,8 @@ from types import MappingProxyType
 
 import onnx
 
-from nexus_export.engines.symmetric import make_symmetric
-from nexus_export.export import Array
-from nexus_export.networks import Processor
+from nexus_export.exported import Array
+from nexus_export.networks import Target
 from nexus_export.onnx_graphs.opsets import raised
 from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.writing import write_network
@@ -17,6 +16,7 @@ from nexus_export.precision.calibration import measure_ranges
 from nexus_export.precision.folding import fold
 from nexus_export.precision.fp16 import ALL_OPS, HALF_DEQUANTIZE, to_half
 from nexus_export.precision.qdq import CPU_WEIGHT_MAX, GPU_WEIGHT_MAX, Layer, activations, insert, layers
+from nexus_export.precision.symmetric import make_symmetric
 
 
 def quantize(
@@ -25,16 +25,16 @@ def quantize(
     keep: Sequence[str],
     out: Path,
     metadata: Mapping[str, str] = MappingProxyType({}),
-    processor: Processor = "cpu",
+    target: Target = "cpu",
     fp32_ops: Collection[str] = (),
 ) -> None:
-    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for a processor.
+    """Write the network at `model_path`, FP32 ONNX, with INT8 layers to `out`, in the form for `target`.
 
     For a CPU: activations UINT8 with a zero point, weights of 7 bits; all else is stored in FP16 and computed in FP32.
     For a GPU, as TensorRT takes it: activations INT8 around zero, weights of 8 bits, scales and all else FP16, but for
     `fp32_ops`.
 
-    Takes about twice the memory of the FP32 weights, and what running a row takes.
+    Takes about twice the memory of the FP32 weights, and that of running a row.
 
     Args:
         model_path: weights in the file or beside it. All of them are read into memory.
@@ -45,26 +45,25 @@ def quantize(
         metadata: the file's entries.
         fp32_ops: operators that a GPU computes in FP32, see `to_half`.
 
-    Raises:
-        BuildError: the disk is full, or the folder cannot be written.
+    Raises BuildError if the disk is full, or the folder cannot be written.
     """
-    quantized = quantized_model(model_path, rows, keep, processor)
+    quantized = quantized_model(model_path, rows, keep, target)
     # No engine on a CPU computes in FP16.
     singly: Collection[str] = {ALL_OPS}
-    if processor == "gpu":
+    if target == "gpu":
         # Before, scales are FP32, and the casts around them keep TensorRT from multiplying matrices in INT8.
         quantized, singly = raised(quantized, HALF_DEQUANTIZE), fp32_ops
-    write_network(shorten_names(to_half(quantized, singly)), metadata, out)
+    write_network(shorten_names(to_half(quantized, singly)), out, metadata=metadata)
 
 
 def quantized_model(
-    model_path: Path, rows: Iterable[Mapping[str, Array]], keep: Sequence[str], processor: Processor
+    model_path: Path, rows: Iterable[Mapping[str, Array]], keep: Sequence[str], target: Target
 ) -> onnx.ModelProto:
-    """Return the network with INT8 layers in the form for `processor`, and all else in FP32. See `quantize`."""
+    """Return the network with INT8 layers in the form for `target`, and all else in FP32. See `quantize`."""
     model = fold(onnx.load(str(model_path)))
     chosen = without(layers(model), keep)
     ranges = measure_ranges(model, activations(chosen), rows)
-    if processor == "cpu":
+    if target == "cpu":
         return insert(model, ranges, chosen, CPU_WEIGHT_MAX)
     quantized = insert(model, ranges, chosen, GPU_WEIGHT_MAX)
     make_symmetric(quantized)

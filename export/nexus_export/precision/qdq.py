@@ -2,8 +2,8 @@
 
 Weights are INT8, symmetric, one scale an output channel; activations UINT8 with one scale and zero point a tensor
 (Jacob et al. 2017, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342). Biases stay FP32; onnxruntime and
-TensorRT make INT32 of them themselves. What the activations' type is decided by, and why this is not
-onnxruntime.quantization, is in benchmarks/results/int8_quantizers.md.
+TensorRT make INT32 of them themselves. The reasons for the activations' type, and for not using
+onnxruntime.quantization, are in benchmarks/results/int8_quantizers.md.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.precision.calibration import Ranges
 
-#: Layers that engines multiply in INT8. Not ConvTranspose: onnxruntime has none, and dequantises at every run.
+# Layers that engines multiply in INT8. Not ConvTranspose: onnxruntime has none, and dequantises at every run.
 LAYERS = frozenset({"Conv", "MatMul", "Gemm"})
 # An activation that engines fold into the layer before it.
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
@@ -59,7 +59,7 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
             if len(followers) == 1 and followers[0].op_type in _ACTIVATIONS:
                 output = followers[0].output[0]
         found.append(Layer(node.input[1], node.input[0], output, _channel_axis(node)))
-    # What a network answers is not rounded to 256 steps: of SAM's embedding that costs two masks of a hundred.
+    # The output of a network is not rounded to 256 steps: of SAM's embedding that costs two masks of a hundred.
     return [*found[:-1], *(replace(layer, output="") for layer in found[-1:])]
 
 
@@ -104,7 +104,7 @@ def insert(
             values, scales = quantised_weights(
                 numpy_helper.to_array(weights[layer.weights]), layer.axis, weight_max
             )
-            # One zero point a layer: where `runs.EXACT_INT8` turns weights into UINT8, onnxruntime names the new
+            # One zero point a layer: where `inference.EXACT_INT8` turns weights into UINT8, onnxruntime names the new
             # zero point after the old one, and fails on the second of two layers that share one.
             constants = [f"{layer.weights}_scale", f"{layer.weights}_zero"]
             arrays.update(

@@ -1,1 +1,1 @@
-"""What an artifact's quality is measured on, how, and what it must reach."""
+"""Measures artifacts on real photos and holds them to their gates."""

@@ -1,21 +1,31 @@
-"""One row's outputs beside the reference's: the figures, by what a pipeline makes of the outputs."""
+"""The outputs of one call beside the reference's: the figures, by what a pipeline makes of the outputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 from nexus_export.networks import Network
 from nexus_export.quality import metrics
+from nexus_export.quality.pipelines import Sample
 
-#: Arrays by name, with a batch axis of 1.
+# Arrays by name, with a batch axis of 1.
 Outputs = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A sample with the reference's outputs and the artifact's; an encoder's are those of the decoder behind it."""
+
+    sample: Sample
+    reference: Outputs
+    found: Outputs
+
+
+@dataclass(frozen=True)
 class Figures:
-    """How close a row's outputs are to the reference's; `metric` is that of the network's gate.
+    """How close a sample's outputs are to the reference's; `metric` is that of the network's gate.
 
     PSNR and SSIM are of what the pipeline uses, see `planes`; LaMa's PSNR is of the hole alone.
     """
@@ -26,7 +36,7 @@ class Figures:
 
 
 def fault(reference: Outputs, found: Outputs) -> str | None:
-    """What makes the outputs worthless, in words: numbers that are none, or one number everywhere."""
+    """Why the outputs are worthless: a value that is not finite, or one value everywhere."""
     for name, array in found.items():
         if not np.isfinite(array).all():
             return f"{name} is not finite"
@@ -49,7 +59,7 @@ class Difference:
 
 
 def differences(references: Sequence[Outputs], found: Sequence[Outputs]) -> list[Difference]:
-    """The difference of every output, over all rows."""
+    """The difference of every output, over all samples."""
     return [
         Difference(
             max(
@@ -61,10 +71,11 @@ def differences(references: Sequence[Outputs], found: Sequence[Outputs]) -> list
     ]
 
 
-def figures(network: Network, row: Outputs, reference: Outputs, found: Outputs) -> Figures:
-    """The figures of one row. Where a network has several outputs, PSNR is the worst one's."""
-    one, other = planes(row, reference), planes(row, found)
-    hole = row["mask"][0].transpose(2, 0, 1) > 0 if network.gate.metric == "hole_psnr_db" else None
+def figures(network: Network, compared: Comparison) -> Figures:
+    """The figures of one sample. Where a network has several outputs, PSNR is the worst one's."""
+    sample, reference, found = compared.sample, compared.reference, compared.found
+    one, other = planes(sample, reference), planes(sample, found)
+    hole = sample.inputs["mask"][0].transpose(2, 0, 1) > 0 if network.gate.metric == "hole_psnr_db" else None
     psnr = metrics.psnr_db(one, other, hole)
     if network.gate.metric == "psnr_db":
         psnr = min(metrics.psnr_db(reference[name], found[name]) for name in found)
@@ -78,20 +89,15 @@ def figures(network: Network, row: Outputs, reference: Outputs, found: Outputs) 
             return Figures(psnr, ssim, psnr)
 
 
-def planes(row: Outputs, outputs: Outputs) -> Array:
-    """What a pipeline uses of the outputs, [C, H, W]: the probabilities of the mask that it serves, colours, an
-    alpha, latents, or a prompt's context.
+def planes(sample: Sample, outputs: Outputs) -> Array:
+    """The part of the outputs that a pipeline uses, [C, H, W]: the probabilities of the mask that it serves, colours,
+    an alpha, latents, or a prompt's context.
     """
-    if "masks" in outputs:
-        logits = outputs["masks"][0, served_token(outputs["scores"][0], row["labels"][0])]
+    if sample.select_mask is not None:
+        masks = outputs["masks"][0]
+        logits = masks[sample.select_mask(masks, outputs["scores"][0])]
         return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)[None]
     first: Array = next(iter(outputs.values()))[0]
     if first.dtype == np.uint8:
         return np.moveaxis(first, 2, 0)
     return first if first.ndim == 3 else first[None]
-
-
-def served_token(scores: Array, labels: Array) -> int:
-    """Which of SAM's four masks a pipeline serves: for one click alone the best of the last three, else the first."""
-    alone = bool((labels == 1).sum() == 1 and not np.isin(labels, (0, 2, 3)).any())
-    return 1 + int(scores[1:].argmax()) if alone else 0

@@ -1,4 +1,4 @@
-"""What an artifact must reach to enter the repository."""
+"""Holds an artifact's figures to the bounds that let it into the repository."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from nexus_export.networks import Network, Precision
 from nexus_export.quality.comparison import Difference, Figures
 
-#: FP32 against FP32 differs by rounding alone: a float output by this share of its largest value, see
-#: `Difference.relative`; UINT8 by one level.
+# FP32 against FP32 differs by rounding alone: a float output by this share of its largest value, see
+# `Difference.relative`; UINT8 by one level.
 FP32_FLOAT, FP32_LEVELS = 1e-3, 1.0
 
 _LESS_IS_BETTER = {"max_abs", "max_relative", "alpha_mean_abs"}
@@ -15,7 +15,7 @@ _LESS_IS_BETTER = {"max_abs", "max_relative", "alpha_mean_abs"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """A figure beside its bound; `worst` is the figure of the worst row, `value` what the bound is for."""
+    """A figure beside its bound; the bound is for `value`, `worst` is the figure of the worst sample."""
 
     metric: str
     value: float
@@ -45,12 +45,12 @@ METRIC_TITLES = {
 
 
 def judge(
-    network: Network, precision: Precision, differences: Sequence[Difference], rows: Sequence[Figures]
+    network: Network, precision: Precision, differences: Sequence[Difference], figures: Sequence[Figures]
 ) -> Verdict:
-    """Hold a network's figures to its gate; `differences` are those of its outputs.
+    """Hold a network to its gate: `differences` are of its outputs, `figures` of its samples.
 
-    FP32 is held to the worst of these; lower precisions to the network's metric, averaged over the rows, but for
-    `psnr_db`, of which every row must do: the errors of a UNet's timesteps, and of what feeds them, add up.
+    FP32 is held to the largest difference; lower precisions to the network's metric, averaged over the samples. With
+    `psnr_db` every sample must reach the bound: the errors of a UNet's timesteps, and of its inputs, add up.
     """
     if precision == "fp32":
         if all(tensor.dtype == "UINT8" for tensor in network.outputs):
@@ -59,7 +59,7 @@ def judge(
         worst = max(one.relative for one in differences)
         return Verdict("max_relative", worst, worst, FP32_FLOAT)
     metric = network.gate.metric
-    values = [row.metric for row in rows]
+    values = [each.metric for each in figures]
     worst = max(values) if metric in _LESS_IS_BETTER else min(values)
     value = worst if metric == "psnr_db" else sum(values) / len(values)
     return Verdict(metric, value, worst, network.gate.bounds[precision])

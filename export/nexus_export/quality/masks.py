@@ -1,6 +1,6 @@
-"""Seeded holes to fill: brush strokes and outlines of objects."""
+"""Masks drawn on photos: brush strokes and outlines of objects, seeded, as holes to fill, and ellipses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 Bool = NDArray[np.bool_]
 Draw = Callable[[ImageDraw.ImageDraw], None]
 
-#: Share of the picture: smaller holes measure nothing, larger ones leave little to fill them from.
-LEAST_SHARE, LARGEST_SHARE = 0.03, 0.3
+# Share of the picture: smaller holes measure nothing, larger ones leave little to fill them from.
+MIN_SHARE, MAX_SHARE = 0.03, 0.3
 
 
 def free_form(height: int, width: int, rng: np.random.Generator) -> Bool:
@@ -47,13 +47,20 @@ def outline(height: int, width: int, rng: np.random.Generator) -> Bool:
     return _drawn(height, width, draw)
 
 
+def ellipse(height: int, width: int, box: Sequence[float]) -> Bool:
+    """BOOL [height, width]: the ellipse that touches the sides of `box` (x0, y0, x1, y1)."""
+    image = Image.new("1", (width, height))
+    ImageDraw.Draw(image).ellipse(list(box), fill=1)
+    return np.array(image)
+
+
 def _drawn(height: int, width: int, draw: Draw) -> Bool:
     """The first drawing whose share of the picture is within bounds."""
     while True:
         image = Image.new("L", (width, height))
         draw(ImageDraw.Draw(image))
         mask = np.asarray(image) > 0
-        if LEAST_SHARE <= mask.mean() <= LARGEST_SHARE:
+        if MIN_SHARE <= mask.mean() <= MAX_SHARE:
             return mask
 
 

@@ -1,13 +1,13 @@
-"""How far two outputs of a network lie apart. Every figure compares `found` with `reference`, of one shape."""
+"""How far two outputs of a network lie apart: every figure compares `found` with `reference`, of the same shape."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nexus_export.export import Array
+from nexus_export.exported import Array
 
-#: What equal outputs are given: the PSNR of a difference of 1 in a hundred million.
-PSNR_MOST_DB = 160.0
-#: SSIM's window and constants: Wang et al. 2004 (doi:10.1109/TIP.2003.819861), a Gaussian of 11 pixels.
+# The PSNR of equal outputs: that of a difference of 1 in a hundred million.
+MAX_PSNR_DB = 160.0
+# SSIM's window and constants: Wang et al. 2004 (doi:10.1109/TIP.2003.819861), a Gaussian of 11 pixels.
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 
 
@@ -27,13 +27,13 @@ def peak_of(reference: Array) -> float:
 
 
 def psnr_db(reference: Array, found: Array, where: NDArray[np.bool_] | None = None) -> float:
-    """Peak signal-to-noise ratio, of the values that `where` names (broadcast), or of all; see `peak_of`."""
+    """Peak signal-to-noise ratio over the values at `where` (broadcast), or over all; see `peak_of`."""
     error = np.square(reference.astype(np.float64) - found)
     mean = float(error.mean() if where is None else error[np.broadcast_to(where, error.shape)].mean())
     peak = peak_of(reference)
     if mean == 0 or peak == 0:
-        return PSNR_MOST_DB if mean == 0 else 0.0
-    return min(PSNR_MOST_DB, float(10 * np.log10(peak**2 / mean)))
+        return MAX_PSNR_DB if mean == 0 else 0.0
+    return min(MAX_PSNR_DB, float(10 * np.log10(peak**2 / mean)))
 
 
 def mask_iou(reference: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
@@ -61,7 +61,7 @@ def _blurred(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     places = np.arange(_WINDOW) - _WINDOW // 2
     window = np.exp(-(places**2) / (2 * _SIGMA**2))
     window /= window.sum()
-    for _ in range(2):  # along rows, then, turned, along columns
+    for _ in range(2):  # along rows, then, transposed, along columns
         views = np.lib.stride_tricks.sliding_window_view(plane, _WINDOW, axis=1)
         plane = (views @ window).T
     return plane

@@ -1,4 +1,4 @@
-"""What was measured of an artifact, as it is kept beside it in quality.json."""
+"""The figures of an artifact, and quality.json, which keeps them beside it."""
 
 import json
 from dataclasses import dataclass
@@ -6,14 +6,42 @@ from pathlib import Path
 from typing import Any
 
 from nexus_export.artifacts import digests
-from nexus_export.precision.simulation import SIMULATED
+from nexus_export.networks import Precision
+from nexus_export.quality.gate import Verdict
+from nexus_export.quality.simulation import SIMULATED
 from nexus_export.quality.speed import Speed
-from nexus_export.quality.verify import Quality
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good an artifact is: means over `samples`, and the largest difference of them all.
+
+    `simulated`: its FP16 tensors were rounded as a GPU does, see `simulation`.
+    """
+
+    network: str
+    precision: Precision
+    samples: int
+    max_abs: float
+    psnr_db: float
+    ssim: float
+    verdict: Verdict
+    fault: str | None
+    simulated: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.fault is None and self.verdict.passed
+
+    def complaint(self) -> str:
+        """One sentence on what is wrong."""
+        reason = self.verdict.words() if self.fault is None else f"its output {self.fault}"
+        return f"{self.network} at {self.precision} is not good enough ({reason})"
 
 
 @dataclass(frozen=True)
 class Record:
-    """`reference` is what the artifact was compared with: torch, or the published ONNX file."""
+    """`reference` names the artifact's FP32 reference: torch, or the published ONNX file."""
 
     quality: Quality
     speed: Speed
@@ -21,7 +49,7 @@ class Record:
     photos: tuple[str, ...]
 
     def figures(self) -> dict[str, Any]:
-        """The figures as JSON has them, rounded to what they are known to."""
+        """The figures for JSON, with four digits."""
         quality, speed = self.quality, self.speed
         return {
             "network": quality.network,
@@ -29,7 +57,7 @@ class Record:
             "reference": self.reference,
             "arithmetic": SIMULATED if quality.simulated else "FP32",
             "photos": list(self.photos),
-            "rows": quality.rows,
+            "rows": quality.samples,
             "gate": {
                 "metric": quality.verdict.metric,
                 "value": _rounded(quality.verdict.value),

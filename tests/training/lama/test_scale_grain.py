@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from nexus_export.lama.checkpoint import read_compact
-from nexus_export.lama.generator import OUT_CHANNELS
+from nexus_export.families.lama.checkpoint import read_compact
+from nexus_export.families.lama.generator import OUT_CHANNELS
 from nexus_export.paths import WEIGHTS
 from nexus_training.lama.scale_grain import scale_grain
 

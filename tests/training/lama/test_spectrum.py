@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nexus_export.lama.grain import BANDS, DIRECTIONS, grain, tile
+from nexus_export.families.lama.grain import BANDS, DIRECTIONS, grain, tile
 from nexus_training.lama import spectrum
 from nexus_training.lama.spectrum import hole_spectrum_error, local_power, spectral_loss
 

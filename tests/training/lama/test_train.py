@@ -6,8 +6,8 @@ import cv2
 import nexus_export
 import pytest
 import torch
-from nexus_export.lama.checkpoint import load_checkpoint
-from nexus_export.lama.generator import OUT_CHANNELS
+from nexus_export.families.lama.checkpoint import load_checkpoint
+from nexus_export.families.lama.generator import OUT_CHANNELS
 from nexus_training.lama.crop_cache import CropCache
 from nexus_training.lama.report import Report
 from nexus_training.lama.schedule import Schedule

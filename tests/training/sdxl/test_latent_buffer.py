@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nexus_export.lama.checkpoint import read_compact
+from nexus_export.families.lama.checkpoint import read_compact
 from nexus_export.paths import WEIGHTS
 from nexus_training.sdxl import latent_buffer
 from nexus_training.sdxl.latent_buffer import LatentBuffer, continue_background

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.families.diffusion.checkpoint import open_checkpoint
 from nexus_training.sdxl.networks import build, read_checkpoint, write_checkpoint
 from nexus_training.sdxl.tokenizer import Vocabulary
 
@@ -21,7 +21,7 @@ def test_a_checkpoint_is_one_that_the_export_accepts(tmp_path: Path, vocabulary:
     weights = list(folder.rglob("*.safetensors"))
     assert all(path.stat().st_size < 16e6 for path in weights)
     assert sum(path.stat().st_size for path in weights) < 60e6
-    checkpoint = open_checkpoint(str(folder), "sdxl")
+    checkpoint = open_checkpoint(folder, "sdxl")
     assert not checkpoint.random_weights
     assert checkpoint.config("vae")["scaling_factor"] == 0.4321
     read = read_checkpoint(folder).modules()

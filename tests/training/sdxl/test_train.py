@@ -8,7 +8,7 @@ import nexus_training.sdxl.train as sdxl
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from nexus_export.diffusion.checkpoint import open_checkpoint
+from nexus_export.families.diffusion.checkpoint import open_checkpoint
 from nexus_training.runtime import save
 from nexus_training.sdxl import autoencoder, denoiser, latent_buffer, samples, stage
 from nexus_training.sdxl import networks as sdxl_networks
@@ -113,4 +113,4 @@ def test_a_stopped_run_goes_on(
         # Not trained: the last layer of the text encoders, which SDXL does not use, and position ids.
         assert len(moved) > len(state) / 2, network
     assert (broken / "samples" / "000003.jpg").exists()
-    assert open_checkpoint(str(broken / "checkpoint"), "sdxl").config("unet")["in_channels"] == 9
+    assert open_checkpoint(broken / "checkpoint", "sdxl").config("unet")["in_channels"] == 9

@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from nexus_export.lama.generator import Generator
-from nexus_export.lama.network import complete
-from nexus_export.lama.pyramid import pyramid_fill
+from nexus_export.families.lama.generator import Generator
+from nexus_export.families.lama.network import complete
+from nexus_export.families.lama.pyramid import pyramid_fill
 from torch import Tensor
 
 from nexus_training.lama.masks import random_mask

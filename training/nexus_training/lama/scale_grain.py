@@ -6,8 +6,8 @@ The amplitude of the grain trades SSIM for the right spectrum; a factor moves th
 import argparse
 from pathlib import Path
 
-from nexus_export.lama.checkpoint import read_compact, write_compact
-from nexus_export.lama.generator import OUT_CHANNELS
+from nexus_export.families.lama.checkpoint import read_compact, write_compact
+from nexus_export.families.lama.generator import OUT_CHANNELS
 
 
 def scale_grain(weights: Path, out: Path, factor: float) -> None:

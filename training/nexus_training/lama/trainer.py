@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nexus_export.lama.checkpoint import read_compact, write_compact
-from nexus_export.lama.generator import OUT_CHANNELS, RESIDUAL_SCALE, Generator
-from nexus_export.lama.grain import SIDE, grain, tile
-from nexus_export.lama.network import COMPACT_CONFIG
-from nexus_export.lama.pyramid import pyramid_fill
+from nexus_export.families.lama.checkpoint import read_compact, write_compact
+from nexus_export.families.lama.generator import OUT_CHANNELS, RESIDUAL_SCALE, Generator
+from nexus_export.families.lama.grain import SIDE, grain, tile
+from nexus_export.families.lama.network import COMPACT_CONFIG
+from nexus_export.families.lama.pyramid import pyramid_fill
 from torch import Tensor
 
 from nexus_training.lama.adversarial import AdversarialLoss

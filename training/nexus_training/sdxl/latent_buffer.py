@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from nexus_export.lama.generator import Generator
-from nexus_export.lama.network import correct
+from nexus_export.families.lama.generator import Generator
+from nexus_export.families.lama.network import correct
 from torch import Tensor
 
 from nexus_training.runtime import to_device

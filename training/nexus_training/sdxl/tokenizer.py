@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from nexus_export.diffusion.clip_vocabulary import END as END_TOKEN
-from nexus_export.diffusion.clip_vocabulary import MERGES, merges_text, read_published, vocabulary
-from nexus_export.diffusion.clip_vocabulary import START as START_TOKEN
+from nexus_export.families.diffusion.clip_vocabulary import END as END_TOKEN
+from nexus_export.families.diffusion.clip_vocabulary import MERGES, merges_text, read_published, vocabulary
+from nexus_export.families.diffusion.clip_vocabulary import START as START_TOKEN
 from numpy.typing import NDArray
 
 LENGTH = 77

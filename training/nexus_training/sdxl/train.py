@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from nexus_export.errors import BuildError
-from nexus_export.lama.checkpoint import read_compact
+from nexus_export.families.lama.checkpoint import read_compact
 from nexus_export.paths import WEIGHTS
 from torch import Tensor
 

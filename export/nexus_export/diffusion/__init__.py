@@ -1,1 +1,0 @@
-"""SDXL and SD 1.5 inpainting: checkpoints in diffusers' format as networks."""

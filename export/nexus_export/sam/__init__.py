@@ -1,1 +1,0 @@
-"""Segment Anything: the image encoder and the decoder as networks."""
