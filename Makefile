@@ -33,7 +33,7 @@ models: .venv-export/.ready ## build the compact networks into the model reposit
 
 .PHONY: test
 test: .venv/.tests .venv-export/.tests models ## run every test that needs no GPU
-	@$(SERVE)/python -m pytest tests/client tests/ensembles tests/server tests/functional
+	@$(SERVE)/python -m pytest tests/test_paths.py tests/client tests/ensembles tests/server tests/functional
 	@OMP_NUM_THREADS=1 $(EXPORT)/python -m pytest -n 2 --dist loadfile tests/export tests/training --ignore tests/export/full
 
 .PHONY: test-full

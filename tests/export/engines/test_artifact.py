@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 # Networks that keep an FP32 matrix product at FP16: LaMa's DFT, and the attention of the autoencoders, which compute
 # in FP32 throughout.
 FP32_PRODUCTS = {"lama"} | {name for name in NETWORKS if "_vae_" in name}
-# For a second architecture these are compiled in tests/full: 5 to 13 seconds of a core each.
+# For a second architecture these are compiled in tests/export/full: 5 to 13 seconds of a core each.
 SLOW = {"sam_encoder", "sdxl_unet", "sd15_unet"}
 
 
@@ -101,7 +101,7 @@ def test_what_keeps_an_fp32_product_is_refused_for_a_t4(
 
 
 def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Path) -> None:
-    """U2-Net for a T4, its layers all INT8 and the rest FP16; the others are in tests/full. Ranges are of no matter."""
+    """U2-Net for a T4, its layers all INT8 and the rest FP16; the others are in tests/export/full. Ranges are of no matter."""
     generator = np.random.default_rng(0)
     rows = [{"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)}]
     path = networks.artifact("u2net", tmp_path)
