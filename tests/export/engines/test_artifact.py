@@ -101,7 +101,7 @@ def test_what_keeps_an_fp32_product_is_refused_for_a_t4(
 
 
 def test_an_int8_network_compiles(artifact: Artifact, rtx: Library, tmp_path: Path) -> None:
-    """U2-Net for a T4, its layers all INT8 and the rest FP16; tests/export/full has the others. The ranges are arbitrary."""
+    """U2-Net for a T4, its layers all INT8 and the rest FP16; tests/export/full has the others. Any ranges do."""
     generator = np.random.default_rng(0)
     rows = [{"image": generator.integers(0, 256, (1, 320, 320, 3), np.uint8)}]
     path = networks.artifact("u2net", tmp_path)
