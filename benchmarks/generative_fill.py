@@ -197,7 +197,7 @@ def plot(samples: list[tuple[float, int, int]], seconds: dict[int, float]) -> No
 def report(results: dict[str, Any]) -> str:
     """The results as a markdown page."""
     eight = results["eight at once"]
-    lines = ["# Generative fill on a CPU", "", "Made by `make bench`; the compact profile, no GPU.", ""]
+    lines = ["# Generative fill on a CPU", "", "Made by `make bench`; the default profile, no GPU.", ""]
     lines += [f"Machine: {results['machine']}.", ""]
     lines += [
         f"## Eight fills at once: {', '.join(map(str, STEPS))} steps",

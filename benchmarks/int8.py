@@ -191,7 +191,7 @@ def run(
         read_photos(options.photos), CACHE, lambda name: onnx_run(artifact(name, options.models))
     )
     stored = RESULTS / f"{title}.json"
-    results = json.loads(stored.read_text()) if stored.is_file() else {}
+    results = json.loads(stored.read_text()) if options.networks and stored.is_file() else {}
     for name in options.networks or networks:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = bench(NETWORKS[name], options.models, evaluator, Path(folder))

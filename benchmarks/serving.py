@@ -184,7 +184,7 @@ def in_turn(a: Callable[[], Any], b: Callable[[], Any]) -> tuple[float, float, f
 
 def report(results: dict[str, Any]) -> str:
     """The results as a markdown page."""
-    lines = ["# Serving on a CPU", "", "Made by `make bench`; the compact profile, no GPU.", ""]
+    lines = ["# Serving on a CPU", "", "Made by `make bench`; the default profile, no GPU.", ""]
     lines += [f"Machine: {results['machine']}. Times are medians of {ROUNDS} calls in turn.", ""]
     for title, figures in results.items():
         if isinstance(figures, dict):

@@ -1,7 +1,10 @@
 /* Hides instruction sets from the libraries of a process and its children, at full speed; see processors.py.
  *
  * CPUID faults once the kernel is asked to let it (arch_prctl, ARCH_SET_CPUID); the handler executes it and masks the
- * answer (Intel SDM, volume 2, CPUID, leaf 7). HIDE_FEATURES is "vnni", or "avx512" for all of AVX-512 as well. */
+ * answer (Intel SDM, volume 2, CPUID, leaf 7). HIDE_FEATURES is "vnni", or "avx512" for all of AVX-512 as well.
+ *
+ * libc, and libraries that are initialised before this one, have seen the true processor. A thread that blocks SIGSEGV
+ * dies at a CPUID instruction; onnxruntime's, torch's and Triton's do not block it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
@@ -17,7 +20,7 @@
 
 typedef int (*set_action)(int, const struct sigaction *, struct sigaction *);
 static struct sigaction theirs; /* the handler of SIGSEGV that the program has set since */
-static int hides_avx512;
+static int started, hides_avx512;
 
 static void set_action_of_libc(const struct sigaction *action) {
     ((set_action)dlsym(RTLD_NEXT, "sigaction"))(SIGSEGV, action, NULL);
@@ -62,7 +65,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
 }
 
 int sigaction(int signal, const struct sigaction *action, struct sigaction *old) {
-    if (signal != SIGSEGV)
+    if (signal != SIGSEGV || !started)
         return ((set_action)dlsym(RTLD_NEXT, "sigaction"))(signal, action, old);
     if (old)
         *old = theirs;
@@ -71,10 +74,17 @@ int sigaction(int signal, const struct sigaction *action, struct sigaction *old)
     return 0;
 }
 
+/* libc's own signal() would not come by here. */
+sighandler_t signal(int number, sighandler_t handler) {
+    struct sigaction old, action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    return sigaction(number, &action, &old) ? SIG_ERR : old.sa_handler;
+}
+
 __attribute__((constructor)) static void start(void) {
     const char *features = getenv("HIDE_FEATURES");
     if (!features)
         return;
+    started = 1;
     hides_avx512 = !strcmp(features, "avx512");
     set_action_of_libc(&(struct sigaction){.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER});
     if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0))

@@ -12,6 +12,8 @@
 # minutes, under losses that have changed since.
 set -euo pipefail
 
+if [ $# -lt 2 ]; then echo "usage: $0 PHOTOS OUT [OPTION...]" >&2; exit 2; fi
+
 photos=$1 out=$2
 shift 2
 python=${PYTHON:-python}

@@ -12,6 +12,8 @@
 # under an empty prompt, too.
 set -euo pipefail
 
+if [ $# -lt 3 ]; then echo "usage: $0 PHOTOS VOCABULARY OUT [OPTION...]" >&2; exit 2; fi
+
 photos=$1 vocabulary=$2 out=$3
 shift 3
 "${PYTHON:-python}" -m nexus_training.sdxl.train --photos "$photos/photos" "$photos/sdxl" \
