@@ -1,12 +1,10 @@
 """Train the compact LaMa: `python -m nexus_training.lama.train --photos FOLDER --out FOLDER`.
 
 The correction of the pyramid's fill is trained on the lost pixels and their SSIM, the amplitude of the grain on spectra
-and on the SSIM that the grain costs; a correction trained on spectra draws texture as a grid of dots. With
---adversarial-from, a patch discriminator of correction and grain together joins.
+and on the SSIM that the grain costs; a correction trained on spectra draws texture as a grid of dots.
 Runs are seeded and resumable: the same command continues from the state in --out. On a CPU, start one single-threaded
 process a core: `torchrun --nproc-per-node 2 -m nexus_training.lama.train --threads 1 ...`.
-Writes to --out: state.pt, log.csv, sheet.jpg, lama_compact.safetensors (the moving average, ready for export) and, if a
-discriminator joins, lama_reconstruction.safetensors (the moving average just before that).
+Writes to --out: state.pt, log.csv, sheet.jpg and lama_compact.safetensors (the moving average, ready for export).
 """
 
 import argparse
@@ -29,15 +27,7 @@ from nexus_training.runtime import DistributedContext
 LOG_EVERY = 50
 REPORT_SECONDS = 60
 # Fields of the schedule that are options of the command line, besides length, sizes and seed.
-OPTIONS = (
-    "adversarial_from",
-    "adversarial_share",
-    "matching_share",
-    "structure_share",
-    "grain_share",
-    "ssim_weight",
-    "learning_rate",
-)
+OPTIONS = ("structure_share", "grain_share", "ssim_weight", "learning_rate")
 
 
 def train(trainer: Trainer, save_minutes: float) -> None:

@@ -11,7 +11,6 @@ from nexus_export.families.lama.network import COMPACT_CONFIG
 from nexus_export.families.lama.pyramid import pyramid_fill
 from torch import Tensor
 
-from nexus_training.lama.adversarial import AdversarialLoss
 from nexus_training.lama.crop_cache import CropCache
 from nexus_training.lama.losses import GradientBalance, reconstruction_loss, ssim_loss
 from nexus_training.lama.report import Report
@@ -44,7 +43,6 @@ class Trainer:
         self.device, self.distributed = device, distributed
         # Convolutions on channels-last tensors are about twice as fast, on CPUs and GPUs alike.
         self.generator = Generator(COMPACT_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.adversary = AdversarialLoss(schedule, device, distributed)
         # Trainable norms learn to shut every ReLU of the decoder, the quickest way to remove the noise of early steps,
         # and never recover. The last layer's weights can silence the decoder too, but still get gradients.
         for module in self.generator.model:
@@ -65,7 +63,6 @@ class Trainer:
         state = load(out / STATE, device)
         if state is not None:
             self.generator.load_state_dict(state["generator"])
-            self.adversary.load_state_dict(state["judge"])
             self.generator_optimiser.load_state_dict(state["generator_optimiser"])
             self.average.module.load_state_dict(state["average"])
             self.balance.norms = state["gradient_norms"]
@@ -82,8 +79,6 @@ class Trainer:
             self.out / STATE,
             {
                 "generator": self.generator.state_dict(),
-                # The key of earlier states, which stay resumable.
-                "judge": self.adversary.state_dict(),
                 "generator_optimiser": self.generator_optimiser.state_dict(),
                 "average": self.average.module.state_dict(),
                 "gradient_norms": self.balance.norms,
@@ -96,7 +91,7 @@ class Trainer:
         self.report.write_sheet(self.report.fill(averaged), self.out / "sheet.jpg")
 
     def train_step(self) -> dict[str, Tensor]:
-        """Train the generator one step, and the discriminator once it has joined; return the losses."""
+        """Train the generator one step; return the losses."""
         schedule, progress = self.schedule, self.progress
         sample = self.step * self.distributed.world_size + self.distributed.rank
         image, mask = self.crops.batch(sample, schedule.batch)
@@ -120,20 +115,7 @@ class Trainer:
             "structure": ssim_loss(composite(corrected), image, mask),
             "grain": spectral_loss(whole, image, mask) + schedule.ssim_weight * ssim_loss(whole, image, mask),
         }
-        logged: dict[str, Tensor] = {}
-        weight = schedule.adversarial_weight(progress)
-        if weight > 0.0:
-            if "adversarial" not in self.balance.norms and self.distributed.is_main:
-                write_compact(self.average.module, self.out / "lama_reconstruction.safetensors")
-            whole = composite(corrected + textured)
-            logged["discriminator"] = self.adversary.train_step(self.step, image, whole.detach(), mask)
-            losses |= self.adversary.losses(image, whole, mask)
-        shares = {
-            "structure": schedule.structure_share,
-            "grain": schedule.grain_share,
-            "adversarial": weight * schedule.adversarial_share,
-            "matching": weight * schedule.matching_share,
-        }
+        shares = {"structure": schedule.structure_share, "grain": schedule.grain_share}
         gradient = self.balance.combine(losses, shares, leaf)
         output.backward(gradient.to(output.dtype))
         self.distributed.average_gradients(self.generator)
@@ -142,4 +124,4 @@ class Trainer:
         self.generator_optimiser.step(rate, rate / 2)
         self.average.update(self.step)
         self.step += 1
-        return logged | {name: loss.detach() for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()}
