@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Hyperparameters; command-line options set the sizes and the shares, the rest is fixed.
+    """Hyperparameters; command-line options set the length, the sizes, the rate and the seed, the rest is fixed.
 
-    A run ends after `steps`, or after `minutes` of training if they are given. Everything that changes during a run is
+    A run ends after `minutes` of training, or after `steps` if they are given. Everything that changes during a run is
     a function of its progress (0 to 1), so both kinds of run follow the same course.
     """
 
-    steps: int = 10_000
-    minutes: float | None = None
+    minutes: float = 109.0
+    steps: int | None = None
     batch: int = 4
     # Pixels; a multiple of 8.
     crop: int = 96
@@ -33,12 +33,6 @@ class Schedule:
     # Progress from which batch norms are frozen, so that the generator trains as the function that is exported.
     train_norms_until: float = 0.75
     averaging_decay: float = 0.998
-
-    def progress(self, step: int, trained_seconds: float) -> float:
-        """Share of the run that is done: 0 at its start, 1 at its end."""
-        if self.minutes is not None:
-            return min(1.0, trained_seconds / (self.minutes * 60.0))
-        return step / self.steps
 
     def learning_rate_at(self, step: int, progress: float) -> float:
         """Muon's learning rate: a linear warm-up, then a cosine."""
