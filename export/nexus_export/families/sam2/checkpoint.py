@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-import onnx
-import torch
 from torch import Tensor, nn
 
 from nexus_export.errors import CheckpointError
@@ -18,7 +16,7 @@ from nexus_export.families.sam2.hiera import HieraConfig
 from nexus_export.inference import torch_run
 from nexus_export.networks import NETWORKS, Network
 from nexus_export.onnx_graphs.template import shorten_names, weight_shapes
-from nexus_export.onnx_graphs.torchscript import export_template
+from nexus_export.onnx_graphs.torchscript import export_network
 
 # The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
 SIZES: Mapping[str, HieraConfig] = MappingProxyType(
@@ -83,26 +81,7 @@ def _config(state: Mapping[str, Tensor], path: Path, sizes: Mapping[str, HieraCo
 
 
 def _export(network: Network, module: nn.Module) -> ExportedNetwork:
-    template = _template(network, module)
+    template = shorten_names(export_network(module, network))
     state = module.state_dict()
     weights = {name: state[name].numpy() for name in weight_shapes(template)}
     return ExportedNetwork(network, template, weights, partial(torch_run, module, network))
-
-
-def _template(network: Network, module: nn.Module) -> onnx.ModelProto:
-    inputs, axes = {}, {}
-    for tensor in (*network.inputs, *network.outputs):
-        dynamic = {index: dim for index, dim in enumerate(tensor.dims, start=1) if isinstance(dim, str)}
-        axes[tensor.name] = {0: "batch", **dynamic}
-    for tensor in network.inputs:
-        sizes = (dim if isinstance(dim, int) else _usual(network, dim) for dim in tensor.dims)
-        dtype = torch.uint8 if tensor.dtype == "UINT8" else torch.float32
-        inputs[tensor.name] = torch.zeros(1, *sizes, dtype=dtype)
-    outputs = [tensor.name for tensor in network.outputs]
-    return shorten_names(export_template(module, inputs, outputs, axes))
-
-
-def _usual(network: Network, axis: str) -> int:
-    sizes = network.axes[axis]
-    assert sizes is not None  # SAM 2 has no axis whose size a checkpoint fixes
-    return sizes.usual
