@@ -1,11 +1,10 @@
 """SAM 2.1 checkpoints as published, sam2.1_hiera_*.pt: the size of a file, and its two networks."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nexus_export.errors import CheckpointError
 from nexus_export.exported import ExportedNetwork
@@ -13,9 +12,9 @@ from nexus_export.families.checkpoint_files import check_architecture, read_stat
 from nexus_export.families.sam2.decoder import Sam2Decoder
 from nexus_export.families.sam2.encoder import Sam2Encoder
 from nexus_export.families.sam2.hiera import HieraConfig
-from nexus_export.inference import torch_run
-from nexus_export.networks import NETWORKS, Network
-from nexus_export.onnx_graphs.template import shorten_names, weight_shapes
+from nexus_export.inference import exported_module
+from nexus_export.networks import NETWORKS
+from nexus_export.onnx_graphs.template import shorten_names
 from nexus_export.onnx_graphs.torchscript import export_network
 
 # The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
@@ -60,7 +59,8 @@ def exports(path: Path, sizes: Mapping[str, HieraConfig] = SIZES) -> Iterator[Ex
         # Assigned, the weights stay in the file and are mapped; they are published in FP32.
         own = {name: state[name].float() for name in module.state_dict()}
         module.load_state_dict(own, assign=True)
-        yield _export(NETWORKS[network], module)
+        template = shorten_names(export_network(module, NETWORKS[network]))
+        yield exported_module(module, NETWORKS[network], template)
 
 
 def _config(state: Mapping[str, Tensor], path: Path, sizes: Mapping[str, HieraConfig]) -> HieraConfig:
@@ -78,10 +78,3 @@ def _config(state: Mapping[str, Tensor], path: Path, sizes: Mapping[str, HieraCo
         f"{path.name} is not SAM 2.1 of a published size; use sam2.1_hiera_tiny.pt, sam2.1_hiera_small.pt, "
         "sam2.1_hiera_base_plus.pt or sam2.1_hiera_large.pt."
     )
-
-
-def _export(network: Network, module: nn.Module) -> ExportedNetwork:
-    template = shorten_names(export_network(module, network))
-    state = module.state_dict()
-    weights = {name: state[name].numpy() for name in weight_shapes(template)}
-    return ExportedNetwork(network, template, weights, partial(torch_run, module, network))
