@@ -48,7 +48,6 @@ class MovingAverage(Generic[AnyModule]):
     def __init__(self, module: AnyModule, decay: float) -> None:
         self.module: AnyModule = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
-        # Collected before the module is compiled: that wraps it, but its parameters stay the same objects.
         self._averages, self._weights = _floating(self.module), _floating(module)
 
     @torch.no_grad()
