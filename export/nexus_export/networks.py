@@ -118,7 +118,7 @@ def _sides(axes: tuple[str, str], sizes: Range) -> dict[str, Range | None]:
 def _diffusion(tier: str, native: int) -> tuple[Network, ...]:
     """The four networks of a tier whose UNet was trained on squares of `native` pixels.
 
-    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/fill_geometry.py; the least is
+    Working sides go up to one and a half times that, see ensembles/nexus_ensembles/diffusion/crop.py; the least is
     that of the warm-up and of a small set of the same structure.
     """
     pixels = Range(64, native, native * 3 // 2)

@@ -1,6 +1,6 @@
 """Reads model.plan.json, the manifest of a TensorRT plan; validates every field, since anyone may have edited it.
 
-export/nexus_export/engines/manifest.py writes the file; tests/export/test_engines.py checks that both agree.
+export/nexus_export/engines/manifest.py writes the file; tests/export/engines/test_artifact.py checks that both agree.
 """
 
 from __future__ import annotations
