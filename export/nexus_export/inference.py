@@ -1,12 +1,16 @@
 """Networks as functions: a torch module, or an ONNX file in onnxruntime, behind the network's own names."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from nexus_export.artifacts import file_bytes
-from nexus_export.exported import Array, InferenceFn
+from nexus_export.exported import Array, ExportedNetwork, InferenceFn
 from nexus_export.networks import Network
+from nexus_export.onnx_graphs.template import weight_shapes
 from nexus_export.onnx_graphs.writing import INLINE_BYTES
 
 if TYPE_CHECKING:
@@ -36,6 +40,13 @@ def torch_run(module: "nn.Module", network: Network) -> InferenceFn:
         return {tensor.name: result.numpy() for tensor, result in zip(network.outputs, found, strict=True)}
 
     return run
+
+
+def exported_module(module: "nn.Module", network: Network, template: onnx.ModelProto) -> ExportedNetwork:
+    """The module with its own weights for `template`, and itself as the reference."""
+    state = module.state_dict()
+    weights = {name: state[name].numpy() for name in weight_shapes(template)}
+    return ExportedNetwork(network, template, weights, partial(torch_run, module, network))
 
 
 def open_session(path: Path, graph: bytes | None = None) -> Any:

@@ -45,10 +45,8 @@ def load_photos(folders: Sequence[Path], excluding: Sequence[Path] = ()) -> list
     excluded = {*HELD_OUT, *DEMO_NAMES, *(path.stem for path in _photos(excluding))}
     photos = []
     for path in sorted(path for path in _photos(folders) if path.stem not in excluded):
-        decoded = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if decoded is not None:
-            rgb = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-            photos.append(_shrink(rgb, LONGEST_SIDE))
+        if (photo := _read(path)) is not None:
+            photos.append(_shrink(photo, LONGEST_SIDE))
     if not photos:
         raise BuildError(
             "No photo found to train on; pass a folder of JPEG, PNG or WebP files with --photos."
@@ -63,9 +61,8 @@ def load_held_out(folders: Sequence[Path]) -> list[Photo]:
     """
     photos: dict[str, Photo] = {}
     for path in sorted(_photos(folders)):
-        pixels = cv2.imread(str(path)) if path.stem in HELD_OUT + DEMO_NAMES else None
-        if pixels is not None:
-            photos[path.stem] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        if path.stem in HELD_OUT + DEMO_NAMES and (photo := _read(path)) is not None:
+            photos[path.stem] = photo
     if not photos:
         raise BuildError(f"No held-out photo found to test on ({', '.join(DEMO_NAMES)}, ...).")
     return list(photos.values())
@@ -73,6 +70,11 @@ def load_held_out(folders: Sequence[Path]) -> list[Photo]:
 
 def _photos(folders: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+
+
+def _read(path: Path) -> Photo | None:
+    decoded = cv2.imread(str(path))
+    return None if decoded is None else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def _shrink(photo: NDArray[np.uint8], longest: int) -> Photo:

@@ -1,8 +1,7 @@
-"""Shared by all training runs: time budget, learning rate, saved state, moving average, processes and device."""
+"""Shared by all training runs: time budget, learning rate, saved state, moving average and device."""
 
 import copy
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 
 class Budget:
@@ -49,7 +48,6 @@ class MovingAverage(Generic[AnyModule]):
     def __init__(self, module: AnyModule, decay: float) -> None:
         self.module: AnyModule = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
-        # Collected before the module is compiled: that wraps it, but its parameters stay the same objects.
         self._averages, self._weights = _floating(self.module), _floating(module)
 
     @torch.no_grad()
@@ -77,50 +75,6 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return state
-
-
-class DistributedContext:
-    """The group of data-parallel processes that torchrun started; a group of one otherwise.
-
-    On a CPU, one single-threaded process a core is about twice as fast as one process with a thread a core: the
-    threads synchronise at each of the network's many small convolutions, the processes once a step.
-    """
-
-    def __init__(self) -> None:
-        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
-        if self.world_size > 1:
-            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-    @property
-    def is_main(self) -> bool:
-        """True in the process that logs and saves."""
-        return self.rank == 0
-
-    def broadcast(self, value: float) -> float:
-        """The main process's value. Clocks differ, and processes that disagree about the next step would deadlock."""
-        if self.world_size == 1:
-            return value
-        values = [value]
-        distributed.broadcast_object_list(values, src=0)
-        return values[0]
-
-    def average_gradients(self, module: nn.Module) -> None:
-        """Replace the gradients of `module` by their mean over all processes."""
-        if self.world_size == 1:
-            return
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        joined = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(joined)
-        joined /= self.world_size
-        means = torch.split(joined, [gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means):
-            gradient.copy_(mean.view_as(gradient))
-
-    def close(self) -> None:
-        """Destroy the process group."""
-        if self.world_size > 1:
-            distributed.destroy_process_group()
 
 
 def to_device(values: ArrayLike, device: torch.device) -> Tensor:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -15,8 +15,7 @@ from nexus_export.cli.options import (
     Out,
     Photos,
     explain_missing_extra,
-    parse_precision,
-    parse_target,
+    one_of,
 )
 from nexus_export.cli.progress import Progress
 from nexus_export.default_profile import State, build, choose_recipes, state
@@ -58,7 +57,8 @@ def build_command(
     Networks from a checkpoint, and those at a lower precision, are measured on photos first; one that is not good
     enough does not replace the old one.
     """
-    chosen, runs_on = parse_precision(precision), parse_target(target)
+    chosen: Precision = one_of("precision", precision, get_args(Precision))
+    runs_on: Target = one_of("processor", target, get_args(Target))
     with explain_missing_extra():
         if checkpoint is not None:
             _build_checkpoint(networks or [], checkpoint, chosen, runs_on, photos, out, cache)

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+from nexus_export.cli.options import CACHE, REPOSITORY, Out, choose_built, one_of
 from nexus_export.cli.progress import Progress
 from nexus_export.engines.artifact import write_engine
 from nexus_export.engines.libraries import ARCHITECTURES, BACKENDS, load
 from nexus_export.engines.profile import USUAL_BATCH
-from nexus_export.errors import BuildError
-from nexus_export.networks import artifact, choose
 
 
 def engine_command(
@@ -30,10 +29,8 @@ def engine_command(
             "network compiles.",
         ),
     ] = "tensorrt",
-    out: Annotated[Path, typer.Option("--out", help="The model repository.")] = Path("model_repository"),
-    cache: Annotated[Path, typer.Option("--cache", help="Where TensorRT keeps its timings.")] = Path(
-        "build/cache"
-    ),
+    out: Out = REPOSITORY,
+    cache: Annotated[Path, typer.Option("--cache", help="Where TensorRT keeps its timings.")] = CACHE,
     max_batch: Annotated[
         int | None,
         typer.Option(
@@ -46,17 +43,11 @@ def engine_command(
     ] = False,
 ) -> None:
     """Compile built networks for one GPU, each as an engine beside its 1/model.onnx with a manifest."""
-    for name, given, known in (("GPU", gpu, ARCHITECTURES), ("backend", backend, BACKENDS)):
-        if given not in known:
-            raise BuildError(f"there is no {name} {given!r}; choose from {', '.join(known)}.")
+    one_of("GPU", gpu, ARCHITECTURES)
+    one_of("backend", backend, BACKENDS)
     library = load(backend)
     library.check(gpu)
-    chosen = choose(networks or [])
-    if not networks:
-        chosen = [network for network in chosen if artifact(network.name, out).is_file()]
-    if not chosen:
-        raise BuildError(f"no network is in {out}; run: nexus-export build --out {out}")
-    for network in chosen:
+    for network in choose_built(networks or [], out):
         started = time.monotonic()
         with Progress(network.name) as progress:
             path = write_engine(

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from nexus_export.cli.options import CACHE, Cache, explain_missing_extra
+from nexus_export.cli.options import CACHE, Cache, explain_missing_extra, one_of
 from nexus_export.cli.progress import Progress
 from nexus_export.downloads.packages import CLIP_VOCABULARY, fetch
-from nexus_export.errors import BuildError
 from nexus_export.families.diffusion.clip_vocabulary import read_published
 from nexus_export.networks import TIERS
 
@@ -19,8 +18,7 @@ def make_tiny_command(
     cache: Cache = CACHE,
 ) -> None:
     """Write a tiny checkpoint in diffusers' format: the real structure, random weights. It paints noise."""
-    if tier not in TIERS:
-        raise BuildError(f"there is no tiny checkpoint of {tier!r}; choose from {', '.join(TIERS)}.")
+    one_of("tiny checkpoint of", tier, TIERS)
     with Progress(tier) as progress, explain_missing_extra():
         from nexus_export.families.diffusion.tiny_checkpoint import write_tiny_checkpoint
 

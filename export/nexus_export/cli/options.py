@@ -1,14 +1,16 @@
 """Options and errors that several subcommands share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, TypeVar
 
 import typer
 
 from nexus_export.errors import BuildError
-from nexus_export.networks import Precision, Target
+from nexus_export.networks import Network, artifact, choose
+
+AnyName = TypeVar("AnyName", bound=str)
 
 Names = Annotated[
     list[str] | None,
@@ -22,18 +24,20 @@ REPOSITORY = Path("model_repository")
 CACHE = Path("build/cache")
 
 
-def parse_precision(text: str) -> Precision:
-    """The precision of this name. Raises BuildError if there is none."""
-    if text not in get_args(Precision):
-        raise BuildError(f"there is no precision {text!r}; choose from {', '.join(get_args(Precision))}.")
-    return cast(Precision, text)
+def one_of(kind: str, name: str, known: Sequence[AnyName]) -> AnyName:
+    """The one of `known` that a user named. Raises BuildError if there is none."""
+    for each in known:
+        if each == name:
+            return each
+    raise BuildError(f"there is no {kind} {name!r}; choose from {', '.join(known)}.")
 
 
-def parse_target(text: str) -> Target:
-    """The target of this name. Raises BuildError if there is none."""
-    if text not in get_args(Target):
-        raise BuildError(f"there is no processor {text!r}; choose from {', '.join(get_args(Target))}.")
-    return cast(Target, text)
+def choose_built(names: list[str], out: Path) -> list[Network]:
+    """The networks of these names, or all that are built into `out`. Raises BuildError if that is none."""
+    chosen = [network for network in choose(names) if names or artifact(network.name, out).is_file()]
+    if not chosen:
+        raise BuildError(f"no network is in {out}; run: nexus-export build --out {out}")
+    return chosen
 
 
 @contextmanager

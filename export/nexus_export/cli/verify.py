@@ -10,14 +10,23 @@ from rich.console import Console
 from rich.table import Table
 
 from nexus_export.artifacts import CHECKPOINT_KEY, QUALITY_FILE, SOURCE_KEY, precision_of, read_metadata
-from nexus_export.cli.options import CACHE, REPOSITORY, Cache, Names, Out, Photos, explain_missing_extra
+from nexus_export.cli.options import (
+    CACHE,
+    REPOSITORY,
+    Cache,
+    Names,
+    Out,
+    Photos,
+    choose_built,
+    explain_missing_extra,
+)
 from nexus_export.cli.progress import Progress
 from nexus_export.default_profile import RECIPES
 from nexus_export.errors import BuildError, QualityError
 from nexus_export.exported import ExportedNetwork
 from nexus_export.families.registry import CHECKPOINTS, REGISTRY, locate
 from nexus_export.files import write_file
-from nexus_export.networks import Network, artifact, choose
+from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.writing import write_network
 from nexus_export.paths import PHOTOS
 from nexus_export.quality.simulation import SIMULATED
@@ -65,9 +74,7 @@ def verify(
     from nexus_export.quality.evaluator import Evaluator
     from nexus_export.quality.photos import read_photos
 
-    chosen = [network for network in choose(names) if names or artifact(network.name, out).is_file()]
-    if not chosen:
-        raise BuildError(f"no network is in {out}; run: nexus-export build --out {out}")
+    chosen = choose_built(names, out)
     with Progress("photos") as progress:
         evaluator = Evaluator(
             read_photos(photos), cache, lambda name: RECIPES[name].export(cache, progress.report).reference()

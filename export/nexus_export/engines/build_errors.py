@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from nexus_export.engines.libraries import Library
 from nexus_export.errors import BuildError, means_out_of_memory
@@ -14,13 +13,6 @@ _TOO_LARGE = re.compile("exceeds? .*(limit|maximum|2 ?GB|2\\^31)|too large", re.
 _PLACES = re.compile(
     r"\[[\w.]+(cpp|h)[:\w ]*\] |\s*In \w+ at \S+|\bIn function \w+:|^[\w:]+: Error Code \d+: "
 )
-
-
-@dataclass
-class Log:
-    """The errors that the library logged, in order."""
-
-    errors: list[str] = field(default_factory=list)
 
 
 def explain(

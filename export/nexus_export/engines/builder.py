@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from nexus_export.artifacts import target_of
-from nexus_export.engines.build_errors import Log, explain
+from nexus_export.engines.build_errors import explain
 from nexus_export.engines.graph import parseable
 from nexus_export.engines.libraries import Library
 from nexus_export.engines.profile import Profile
@@ -44,9 +44,10 @@ def build_engine(request: BuildRequest, library: Library, report: Report) -> mem
 
     Raises BuildError if the library does not build for this GPU, or cannot build this network.
     """
-    api, log = library.api, Log()
+    api = library.api
+    errors: list[str] = []  # that the library logged
     library.check(request.gpu)
-    logger = _logger(api, log)
+    logger = _logger(api, errors)
     builder = api.Builder(logger)
     network = builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     report("reading the graph")
@@ -93,7 +94,7 @@ def build_engine(request: BuildRequest, library: Library, report: Report) -> mem
             monitor.is_cancelled = True
             raise
     if engine is None:
-        raise explain(request.network, request.precision, library, request.gpu, log.errors)
+        raise explain(request.network, request.precision, library, request.gpu, errors)
     return memoryview(engine)
 
 
@@ -106,11 +107,11 @@ def keeps_fp32_products(request: BuildRequest) -> bool:
     return request.precision != "fp16" or not request.network.fp32_ops.isdisjoint({ALL_OPS, "MatMul"})
 
 
-def _logger(api: Any, log: Log) -> Any:
+def _logger(api: Any, errors: list[str]) -> Any:
     class Logger(api.ILogger):  # type: ignore[misc]  # the class of a module that is chosen at run time
         def log(self, severity: Any, message: str) -> None:
             if severity <= api.ILogger.ERROR:
-                log.errors.append(message)
+                errors.append(message)
 
     return Logger()
 

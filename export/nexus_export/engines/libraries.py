@@ -42,8 +42,7 @@ class Library:
         return _TITLES[self.backend]
 
     def aim(self, config: Any, gpu: str) -> None:
-        """Let an `IBuilderConfig` build for `gpu`. Raises BuildError as `check` does."""
-        self.check(gpu)
+        """Let an `IBuilderConfig` build for `gpu`, which has passed `check`."""
         if self.backend == "rtx":
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(self.api.ComputeCapability, gpu.upper()), 0)

@@ -4,17 +4,21 @@ import tempfile
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from nexus_export.networks import Network
 from nexus_export.onnx_graphs.attention_symbolic import fused_attention
 from nexus_export.onnx_graphs.template import strip
 
 # LayerNormalization came with 17; every engine we serve with reads it.
 OPSET = 17
+
+_DTYPES = {"UINT8": torch.uint8, "INT32": torch.int32, "FP32": torch.float32}
 
 
 def export_template(
@@ -66,6 +70,30 @@ def export_template(
             if axis not in dynamic_axes[output.name]:
                 dim.dim_value = size
     return strip(model)
+
+
+def export_network(
+    module: nn.Module, network: Network, batch: int = 1, sizes: Mapping[str, int] = MappingProxyType({})
+) -> onnx.ModelProto:
+    """The template of `module`, which takes and returns the tensors of `network`; dynamic axes are the network's.
+
+    `sizes` are those of dynamic axes while tracing, by name; an axis that it leaves out has its usual size.
+    """
+    usual = {name: free.usual for name, free in network.axes.items() if free is not None}
+    inputs = {
+        tensor.name: torch.zeros(
+            batch,
+            *(dim if isinstance(dim, int) else {**usual, **sizes}[dim] for dim in tensor.dims),
+            dtype=_DTYPES[tensor.dtype],
+        )
+        for tensor in network.inputs
+    }
+    axes = {
+        tensor.name: {0: "batch"}
+        | {axis: dim for axis, dim in enumerate(tensor.dims, 1) if isinstance(dim, str)}
+        for tensor in (*network.inputs, *network.outputs)
+    }
+    return export_template(module, inputs, [tensor.name for tensor in network.outputs], axes)
 
 
 def _declare_weights(model: onnx.ModelProto, inputs: Collection[str]) -> None:

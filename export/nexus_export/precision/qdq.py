@@ -122,14 +122,7 @@ def insert(
                 quantise(name)
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in arrays]
     kept += [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
-    return with_graph(model, nodes, kept)
-
-
-def with_graph(
-    model: onnx.ModelProto, nodes: Sequence[NodeProto], initializers: Sequence[TensorProto]
-) -> onnx.ModelProto:
-    """A copy of `model` with other nodes and initializers."""
-    graph = helper.make_graph(nodes, model.graph.name, model.graph.input, model.graph.output, initializers)
+    graph = helper.make_graph(nodes, model.graph.name, model.graph.input, model.graph.output, kept)
     changed = helper.make_model(
         graph,
         opset_imports=model.opset_import,

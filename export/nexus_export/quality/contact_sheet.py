@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nexus_export.errors import BuildError
 from nexus_export.exported import Array
+from nexus_export.files import translate_os_errors
 from nexus_export.networks import Network, Precision
 from nexus_export.quality.comparison import Comparison, planes
 from nexus_export.quality.metrics import peak_of
@@ -43,13 +43,9 @@ def write_contact_sheet(
         for column, picture in enumerate(_pictures(comparison)):
             place = (_GAP + column * (_WIDTH + _GAP), 2 * _TITLE + row * (_HEIGHT + _GAP))
             sheet.paste(_fitted(picture), place)
-    try:
+    with translate_os_errors(path.parent, option="--report"):
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, quality=88)
-    except OSError as error:
-        raise BuildError(
-            f"cannot write to {path.parent} ({error.strerror}); name another folder with --report."
-        ) from None
 
 
 def _pictures(compared: Comparison) -> tuple[Pixels, Pixels, Pixels, Pixels]:
@@ -85,9 +81,7 @@ def _input(sample: Sample) -> Pixels:
         draw, radius = ImageDraw.Draw(picture), max(picture.size) // 50
         for (x, y), label in zip(inputs["points"][0], inputs["labels"][0].astype(int), strict=True):
             if label in _CLICKS:
-                draw.ellipse(
-                    [x - radius, y - radius, x + radius, y + radius], fill=_CLICKS[label], outline="white"
-                )
+                draw.circle((x, y), radius, fill=_CLICKS[label], outline="white")
     return np.asarray(picture)
 
 

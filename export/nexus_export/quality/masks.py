@@ -26,7 +26,7 @@ def free_form(height: int, width: int, rng: np.random.Generator) -> Bool:
                 length = rng.uniform(0.1, 0.4) * side
                 end = (x + length * np.sin(angle), y + length * np.cos(angle))
                 canvas.line([(x, y), end], fill=1, width=brush)
-                _dot(canvas, end, brush / 2)
+                canvas.circle(end, brush / 2, fill=1)
                 x, y = end
 
     return _drawn(height, width, draw)
@@ -62,8 +62,3 @@ def _drawn(height: int, width: int, draw: Draw) -> Bool:
         mask = np.asarray(image) > 0
         if MIN_SHARE <= mask.mean() <= MAX_SHARE:
             return mask
-
-
-def _dot(canvas: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float) -> None:
-    x, y = centre
-    canvas.ellipse([x - radius, y - radius, x + radius, y + radius], fill=1)

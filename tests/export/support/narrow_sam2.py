@@ -1,7 +1,7 @@
 """A narrow SAM 2.1: the published structure and key names, a backbone of few channels, random weights.
 
-`python -m tests.export.narrow_sam2 REPOSITORY` builds its two networks into a model repository, for the tests that have
-no torch.
+`python -m tests.export.support.narrow_sam2 REPOSITORY` builds its two networks into a model repository, for the tests
+that have no torch.
 """
 
 import sys

@@ -8,8 +8,8 @@ from nexus_training.lama.losses import GradientBalance, reconstruction_loss, ssi
 
 def test_balance_scales_every_gradient_to_its_share() -> None:
     painted = torch.ones(1, 1, 2, 2, requires_grad=True)
-    losses = {"reconstruction": 3 * painted[0, 0, 0].sum(), "adversarial": 1e-4 * painted[0, 0, 1].sum()}
-    gradient = GradientBalance().combine(losses, {"adversarial": 0.5}, painted)
+    losses = {"reconstruction": 3 * painted[0, 0, 0].sum(), "structure": 1e-4 * painted[0, 0, 1].sum()}
+    gradient = GradientBalance().combine(losses, {"structure": 0.5}, painted)
     torch.testing.assert_close(gradient[0, 0], torch.tensor([[3.0, 3.0], [1.5, 1.5]]))
 
 

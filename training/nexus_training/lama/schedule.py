@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Hyperparameters; command-line options set the sizes and the shares, the rest is fixed.
+    """Hyperparameters; command-line options set the length, the sizes, the rate and the seed, the rest is fixed.
 
-    A run ends after `steps`, or after `minutes` of training if they are given. Everything that changes during a run is
+    A run ends after `minutes` of training, or after `steps` if they are given. Everything that changes during a run is
     a function of its progress (0 to 1), so both kinds of run follow the same course.
     """
 
-    steps: int = 10_000
-    minutes: float | None = None
+    minutes: float = 109.0
+    steps: int | None = None
     batch: int = 4
     # Pixels; a multiple of 8.
     crop: int = 96
@@ -22,42 +22,20 @@ class Schedule:
     learning_rate: float = 1.5e-3
     # Reached at the end, on a cosine.
     final_learning_rate: float = 5e-5
-    discriminator_learning_rate: float = 2e-4
     warm_up_steps: int = 300
     # Shares are norms of a loss's gradient at the generator's output relative to the reconstruction's. A ratio of
-    # gradients keeps its meaning as losses shrink and the discriminator improves.
+    # gradients keeps its meaning as losses shrink.
     structure_share: float = 1.0
     grain_share: float = 0.6
-    adversarial_share: float = 0.5
-    matching_share: float = 0.5
     # Weight of the SSIM loss beside the spectral loss of the grain (in nats): noise costs SSIM wherever the lost
     # pixels were smooth.
     ssim_weight: float = 5.0
-    # Progress at which the discriminator and its two losses join; by default never: the committed weights were
-    # finished without them.
-    adversarial_from: float = 1.0
-    # Share of the run over which these losses grow to full weight; meanwhile mostly the discriminator itself trains.
-    adversarial_ramp: float = 0.1
-    # Weight of R1. It is small because R1 sums over all pixels and all overlapping patches.
-    penalty_weight: float = 0.002
-    # Steps between gradient penalties; their weight is multiplied by it (lazy regularisation).
-    penalty_every: int = 16
     # Progress from which batch norms are frozen, so that the generator trains as the function that is exported.
     train_norms_until: float = 0.75
     averaging_decay: float = 0.998
-
-    def progress(self, step: int, trained_seconds: float) -> float:
-        """Share of the run that is done: 0 at its start, 1 at its end."""
-        if self.minutes is not None:
-            return min(1.0, trained_seconds / (self.minutes * 60.0))
-        return step / self.steps
 
     def learning_rate_at(self, step: int, progress: float) -> float:
         """Muon's learning rate: a linear warm-up, then a cosine."""
         warm = min(1.0, (step + 1) / self.warm_up_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return warm * (self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine)
-
-    def adversarial_weight(self, progress: float) -> float:
-        """Factor of the discriminator's losses: 0 before they join, then growing to 1."""
-        return min(1.0, max(0.0, (progress - self.adversarial_from) / self.adversarial_ramp))

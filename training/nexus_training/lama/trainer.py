@@ -11,14 +11,13 @@ from nexus_export.families.lama.network import COMPACT_CONFIG
 from nexus_export.families.lama.pyramid import pyramid_fill
 from torch import Tensor
 
-from nexus_training.lama.adversarial import AdversarialLoss
 from nexus_training.lama.crop_cache import CropCache
 from nexus_training.lama.losses import GradientBalance, reconstruction_loss, ssim_loss
 from nexus_training.lama.report import Report
 from nexus_training.lama.schedule import Schedule
 from nexus_training.lama.spectrum import spectral_loss
 from nexus_training.muon import Muon
-from nexus_training.runtime import DistributedContext, MovingAverage, load, save
+from nexus_training.runtime import Budget, MovingAverage, load, save
 
 STATE = "state.pt"
 # Of each noise band, in units of the picture; at zero, a loss of power has no gradient.
@@ -35,16 +34,13 @@ class Trainer:
         report: Report,
         out: Path,
         device: torch.device,
-        distributed: DistributedContext,
         weights: Path | None = None,
     ) -> None:
         """A new run starts from `weights` (a file of `write_compact`), by default from random ones."""
         torch.manual_seed(schedule.seed)
-        self.schedule, self.crops, self.report, self.out = schedule, crops, report, out
-        self.device, self.distributed = device, distributed
+        self.schedule, self.crops, self.report, self.out, self.device = schedule, crops, report, out, device
         # Convolutions on channels-last tensors are about twice as fast, on CPUs and GPUs alike.
         self.generator = Generator(COMPACT_CONFIG).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.adversary = AdversarialLoss(schedule, device, distributed)
         # Trainable norms learn to shut every ReLU of the decoder, the quickest way to remove the noise of early steps,
         # and never recover. The last layer's weights can silence the decoder too, but still get gradients.
         for module in self.generator.model:
@@ -60,21 +56,20 @@ class Trainer:
         self.generator_optimiser = Muon(self.generator, outer)
         self.average = MovingAverage(self.generator, schedule.averaging_decay)
         self.balance = GradientBalance()
-        self.step = 0
-        self.trained_seconds = 0.0
+        self.step, seconds = 0, 0.0
         state = load(out / STATE, device)
         if state is not None:
             self.generator.load_state_dict(state["generator"])
-            self.adversary.load_state_dict(state["judge"])
             self.generator_optimiser.load_state_dict(state["generator_optimiser"])
             self.average.module.load_state_dict(state["average"])
             self.balance.norms = state["gradient_norms"]
-            self.step, self.trained_seconds = state["step"], state["trained_seconds"]
+            self.step, seconds = state["step"], state["trained_seconds"]
+        self.budget = Budget(schedule.minutes, schedule.steps, seconds)
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, 0 to 1."""
-        return self.schedule.progress(self.step, self.trained_seconds)
+        """Share of the run that is done: 0 at its start, 1 or more at its end."""
+        return self.budget.fraction(self.step)
 
     def save(self) -> None:
         """Write the state, the exportable weights and a contact sheet."""
@@ -82,13 +77,11 @@ class Trainer:
             self.out / STATE,
             {
                 "generator": self.generator.state_dict(),
-                # The key of earlier states, which stay resumable.
-                "judge": self.adversary.state_dict(),
                 "generator_optimiser": self.generator_optimiser.state_dict(),
                 "average": self.average.module.state_dict(),
                 "gradient_norms": self.balance.norms,
                 "step": self.step,
-                "trained_seconds": self.trained_seconds,
+                "trained_seconds": self.budget.spent_seconds,
             },
         )
         averaged = self.average.module
@@ -96,12 +89,12 @@ class Trainer:
         self.report.write_sheet(self.report.fill(averaged), self.out / "sheet.jpg")
 
     def train_step(self) -> dict[str, Tensor]:
-        """Train the generator one step, and the discriminator once it has joined; return the losses."""
-        schedule, progress = self.schedule, self.progress
-        sample = self.step * self.distributed.world_size + self.distributed.rank
-        image, mask = self.crops.batch(sample, schedule.batch)
+        """Train the generator one step; return the losses."""
+        schedule, progress = self.schedule, min(1.0, self.progress)
+        image, mask = self.crops.batch(self.step, schedule.batch)
         # Random shifts: fixed noise would be a map of the crop that the generator could memorise.
-        shifts = np.random.default_rng((schedule.seed, sample)).integers(SIDE, size=(len(mask), 2)).tolist()
+        rng = np.random.default_rng((schedule.seed, self.step))
+        shifts = rng.integers(SIDE, size=(len(mask), 2)).tolist()
         noise = torch.cat([tile(self.device).roll(shift, (2, 3)) for shift in shifts])
         self.generator.train(progress < schedule.train_norms_until)
         smooth = pyramid_fill(image, mask)
@@ -120,26 +113,12 @@ class Trainer:
             "structure": ssim_loss(composite(corrected), image, mask),
             "grain": spectral_loss(whole, image, mask) + schedule.ssim_weight * ssim_loss(whole, image, mask),
         }
-        logged: dict[str, Tensor] = {}
-        weight = schedule.adversarial_weight(progress)
-        if weight > 0.0:
-            if "adversarial" not in self.balance.norms and self.distributed.is_main:
-                write_compact(self.average.module, self.out / "lama_reconstruction.safetensors")
-            whole = composite(corrected + textured)
-            logged["discriminator"] = self.adversary.train_step(self.step, image, whole.detach(), mask)
-            losses |= self.adversary.losses(image, whole, mask)
-        shares = {
-            "structure": schedule.structure_share,
-            "grain": schedule.grain_share,
-            "adversarial": weight * schedule.adversarial_share,
-            "matching": weight * schedule.matching_share,
-        }
+        shares = {"structure": schedule.structure_share, "grain": schedule.grain_share}
         gradient = self.balance.combine(losses, shares, leaf)
         output.backward(gradient.to(output.dtype))
-        self.distributed.average_gradients(self.generator)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         rate = schedule.learning_rate_at(self.step, progress)
         self.generator_optimiser.step(rate, rate / 2)
         self.average.update(self.step)
         self.step += 1
-        return logged | {name: loss.detach() for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()}

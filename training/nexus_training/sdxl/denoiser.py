@@ -58,11 +58,7 @@ def predict_noise(
 
 
 def denoising_loss(
-    denoiser: Denoiser,
-    unet: Callable[..., tuple[Tensor]],
-    examples: Examples,
-    alphas: Tensor,
-    generator: torch.Generator,
+    denoiser: Denoiser, examples: Examples, alphas: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Squared error of the predicted noise, weighted by the mask and the signal-to-noise ratio."""
     target = examples.target
@@ -80,7 +76,7 @@ def denoising_loss(
     attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, torch.bfloat16), attention:
         context, pooled = encode_text(denoiser.text_encoder, denoiser.text_encoder_2, examples.ids)
-        predicted = predict_noise(unet, sample, timestep, context, pooled)
+        predicted = predict_noise(denoiser.unet, sample, timestep, context, pooled)
     error = (predicted.float() - noise) ** 2
     where = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * examples.known[:, :1]
     ratio = alpha / (1 - alpha)
@@ -93,8 +89,6 @@ def train_denoiser(
     make_buffer: Callable[[int, int], LatentBuffer],
     device: torch.device,
     settings: RunSettings,
-    *,
-    compiled: bool,
     on_save: Callable[[Networks, int], None],
 ) -> None:
     """Train until the budget is spent and put the moving average into `networks`.
@@ -106,7 +100,6 @@ def train_denoiser(
     denoiser.unet.to(memory_format=torch.channels_last)
     optimiser = Muon(denoiser, outer=("embed", "conv_in", "conv_out"), weight_decay=0.01)
     stage = Stage("denoiser", denoiser, optimiser, settings, key="denoiser")
-    unet = torch.compile(denoiser.unet) if compiled else denoiser.unet
     alphas = alphas_cumprod(device)
     average = stage.average.module
     averaged = Networks(average.text_encoder, average.text_encoder_2, average.unet, networks.vae)
@@ -125,7 +118,7 @@ def train_denoiser(
         buffer.refresh()
         generator = torch.Generator(device).manual_seed(settings.seed * 1_000_003 + stage.step)
         count = settings.batch if side == SIDE else 2 * settings.batch
-        loss = denoising_loss(denoiser, unet, buffer.sample(count, generator), alphas, generator)
+        loss = denoising_loss(denoiser, buffer.sample(count, generator), alphas, generator)
         stage.update(loss, fraction)
         losses.append(loss.detach())
         if stage.is_log_due:

@@ -1,15 +1,15 @@
 """The compact SDXL: the published architecture (arXiv:2307.01952), narrower, and its checkpoint folder."""
 
 import copy
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from nexus_export.families.diffusion.checks import SCHEDULE
+from nexus_export.families.diffusion.tiny_checkpoint import write_json, write_pipeline
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -139,23 +139,11 @@ def write_checkpoint(networks: Networks, vocabulary: Vocabulary, folder: Path) -
     shutil.rmtree(partial, ignore_errors=True)
     for name, module in networks.modules().items():
         copy.deepcopy(module).half().save_pretrained(partial / name, max_shard_size=SHARD_SIZE)  # type: ignore[operator]
-    vocabulary.write(partial)
     (partial / "scheduler").mkdir()
     scheduler = {"_class_name": "EulerDiscreteScheduler"} | SCHEDULER
-    (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2))
-    index = {
-        "_class_name": "StableDiffusionXLInpaintPipeline",
-        "force_zeros_for_empty_prompt": False,
-        "requires_aesthetics_score": False,
-        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (partial / "model_index.json").write_text(json.dumps(index, indent=2))
+    write_json(partial / "scheduler" / "scheduler_config.json", scheduler)
+    settings = {"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": False}
+    write_pipeline(partial, networks.modules(), EulerDiscreteScheduler, vocabulary.merges, settings)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

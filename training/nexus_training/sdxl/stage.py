@@ -38,13 +38,8 @@ class Stage(Generic[AnyModule]):
         self, name: str, module: AnyModule, optimiser: Muon, settings: RunSettings, *, key: str
     ) -> None:
         """`key` is the module's in the saved state."""
-        self.name, self.module, self.optimiser, self.settings, self.key = (
-            name,
-            module,
-            optimiser,
-            settings,
-            key,
-        )
+        self.name, self.module, self.key = name, module, key
+        self.optimiser, self.settings = optimiser, settings
         self.average = MovingAverage(module, AVERAGING_DECAY)
         self.path = settings.out / f"{name}.pt"
         self.step, seconds = 0, 0.0

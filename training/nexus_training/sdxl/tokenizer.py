@@ -1,24 +1,21 @@
-"""CLIP's byte-pair vocabulary: the tokenizer folders of the checkpoint, and token ids of training captions.
+"""CLIP's byte-pair vocabulary: token ids of training captions.
 
 Captions are plain lower-case words, so a word's tokens do not depend on its neighbours. Independent of the networks.
 """
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from nexus_export.families.diffusion.clip_vocabulary import END as END_TOKEN
-from nexus_export.families.diffusion.clip_vocabulary import MERGES, merges_text, read_published, vocabulary
-from nexus_export.families.diffusion.clip_vocabulary import START as START_TOKEN
+from nexus_export.families.diffusion.clip_vocabulary import MERGES, read_published, vocabulary
 from numpy.typing import NDArray
 
 LENGTH = 77
 START, END = 49406, 49407
-# Padding id after the end token, by tokenizer folder: SDXL's second tokenizer pads with "!".
-PADDING = {"tokenizer": END, "tokenizer_2": 0}
+# Padding ids after the end token: SDXL's second tokenizer pads with "!".
+PADDING = (END, 0)
 
 END_OF_WORD = "</w>"
 
@@ -50,23 +47,10 @@ class Vocabulary:
     def encode(self, captions: Sequence[str]) -> NDArray[np.int32]:
         """Encode to ids [2, len(captions), 77], padded like the first and like the second tokenizer."""
         ids = np.empty((2, len(captions), LENGTH), np.int32)
-        for which, padding in enumerate(PADDING.values()):
+        for which, padding in enumerate(PADDING):
             ids[which] = padding
         for row, caption in enumerate(captions):
             words = caption.replace(",", " ,").split()
             tokens = [START, *(token for word in words for token in self.word_tokens(word)), END]
             ids[:, row, : len(tokens)] = tokens
         return ids
-
-    def write(self, folder: Path) -> None:
-        """Write the folders `tokenizer` and `tokenizer_2` of a diffusers checkpoint into `folder`."""
-        for name, padding in PADDING.items():
-            target = folder / name
-            target.mkdir(parents=True, exist_ok=True)
-            (target / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False), encoding="utf-8")
-            (target / "merges.txt").write_text(merges_text(self.merges), encoding="utf-8")
-            special = {"bos_token": START_TOKEN, "eos_token": END_TOKEN}
-            special |= {"unk_token": END_TOKEN, "pad_token": END_TOKEN if padding else "!"}
-            config = special | {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH}
-            (target / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
-            (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2))

@@ -43,6 +43,8 @@ from nexus_training.sdxl.tokenizer import Vocabulary
 # The compact LaMa that is shipped: it fills the mask where the prompt is empty.
 LAMA_WEIGHTS = WEIGHTS / "lama_compact.safetensors"
 TEXT_STEPS, TEXT_BATCH = 400, 64
+# Peak learning rates of Muon.
+RATE_VAE, RATE_UNET = 4e-3, 3e-3
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -74,7 +76,7 @@ def train(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes_vae,
         steps=arguments.steps,
         batch=arguments.batch_vae,
-        rate=arguments.rate_vae,
+        rate=RATE_VAE,
         seed=arguments.seed,
         save_seconds=arguments.save_seconds,
         log=log,
@@ -111,7 +113,7 @@ def train(arguments: argparse.Namespace) -> None:
     def make_buffer(side: int, step: int) -> LatentBuffer:
         return LatentBuffer(
             photos,
-            torch.compile(encode) if arguments.compile else encode,
+            encode,
             vocabulary,
             lama,
             side=side,
@@ -120,10 +122,8 @@ def train(arguments: argparse.Namespace) -> None:
             seed=(arguments.seed, side, step),
         )
 
-    settings = replace(
-        settings, minutes=arguments.minutes_unet, batch=arguments.batch_unet, rate=arguments.rate_unet
-    )
-    train_denoiser(networks, make_buffer, device, settings, compiled=arguments.compile, on_save=show)
+    settings = replace(settings, minutes=arguments.minutes_unet, batch=arguments.batch_unet, rate=RATE_UNET)
+    train_denoiser(networks, make_buffer, device, settings, show)
     if device.type == "cuda":
         log(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
@@ -146,12 +146,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--batch-unet", type=int, default=32)
     parser.add_argument("--fresh", type=float, default=4, help="new examples a step of the UNet")
     parser.add_argument("--buffer", type=int, default=16384, help="examples kept as latents")
-    parser.add_argument("--rate-vae", type=float, default=4e-3)
-    parser.add_argument("--rate-unet", type=float, default=3e-3)
     parser.add_argument("--save-seconds", type=float, default=120.0)
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile: takes a minute, then steps are faster"
-    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 

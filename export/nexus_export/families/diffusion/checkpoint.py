@@ -18,7 +18,7 @@ from nexus_export.errors import CheckpointError
 from nexus_export.exported import ExportedNetwork, InferenceFn
 from nexus_export.families.diffusion import empty_models
 from nexus_export.families.diffusion.checks import check_servable, condition_widths, read_json
-from nexus_export.families.diffusion.model_files import ModelWeights, open_model
+from nexus_export.families.diffusion.model_files import LazyWeights, open_model
 from nexus_export.families.diffusion.trace import trace
 from nexus_export.inference import torch_run
 from nexus_export.networks import GROUPS, NETWORKS
@@ -69,7 +69,7 @@ class Checkpoint:
         """
         return empty_models.build(component, self.config(component), self.name)
 
-    def weights(self, component: str) -> ModelWeights:
+    def weights(self, component: str) -> LazyWeights:
         """The weights of the model of this name, each read when it is asked for.
 
         Raises CheckpointError if they are missing, damaged or not its configuration's.
@@ -131,41 +131,20 @@ def reference(checkpoint: Checkpoint, network: str) -> InferenceFn:
     return torch_run(trace(network, checkpoint.load).module, NETWORKS[network])
 
 
-def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, ModelWeights]) -> ExportedNetwork:
+def _export(checkpoint: Checkpoint, network: str, models: Mapping[str, LazyWeights]) -> ExportedNetwork:
     traced = trace(network, checkpoint.empty_model)
-    template = traced.template()
+    template, own = traced.template(), traced.own_state
     sizes = condition_widths(checkpoint.config("unet"))
+
+    def read(name: str) -> NDArray[np.generic]:
+        component, _, key = name.partition(".")
+        return own[name] if name in own else models[component][key]
+
     return ExportedNetwork(
         NETWORKS[network],
         template,
-        _Weights(weight_shapes(template), models, traced.own_state),
+        LazyWeights(weight_shapes(template), read),
         partial(reference, checkpoint, network),
         {axis: sizes[axis] for axis in NETWORKS[network].axes if axis in sizes},
         frozenset() if "_vae_" in network and checkpoint.half_vae else None,
     )
-
-
-class _Weights(Mapping[str, NDArray[np.generic]]):
-    """A network's weights: the models', prefixed with the models' names, and its own."""
-
-    def __init__(
-        self,
-        names: Mapping[str, tuple[int, ...]],
-        models: Mapping[str, ModelWeights],
-        own: Mapping[str, NDArray[np.generic]],
-    ) -> None:
-        self._names = names
-        self._models = models
-        self._own = own
-
-    def __getitem__(self, name: str) -> NDArray[np.generic]:
-        if name in self._own:
-            return self._own[name]
-        component, _, key = name.partition(".")
-        return self._models[component][key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)

@@ -1,14 +1,14 @@
 """The compact SDXL that comes with this package, a checkpoint in diffusers' format; read here without torch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from nexus_export.families.diffusion.checks import condition_widths
+from nexus_export.families.diffusion.checks import condition_widths, read_json
 from nexus_export.paths import WEIGHTS
 
 FOLDER = WEIGHTS / "sdxl_compact"
@@ -30,6 +30,5 @@ def compact_widths(folder: Path) -> dict[str, int]:
     return condition_widths(_config(folder, "unet"))
 
 
-def _config(folder: Path, component: str) -> dict[str, object]:
-    config: dict[str, object] = json.loads((folder / component / "config.json").read_text())
-    return config
+def _config(folder: Path, component: str) -> dict[str, Any]:
+    return read_json(folder / component / "config.json", str(folder))

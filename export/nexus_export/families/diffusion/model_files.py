@@ -6,7 +6,7 @@ names of today's libraries or of older ones. Nothing is loaded before it is aske
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,34 +29,26 @@ _TYPES = ("F64", "F32", "F16", "BF16")
 _IGNORED = ".position_ids"
 
 
-class ModelWeights(Mapping[str, NDArray[np.generic]]):
-    """A model's weights by their state-dict names, each read from its file when it is asked for.
+class LazyWeights(Mapping[str, NDArray[np.generic]]):
+    """Weights by their names, each read when it is asked for."""
 
-    FP16 and FP32 come as they are stored, BF16 as FP32, which numpy has.
-    """
-
-    def __init__(self, files: Mapping[str, Path], stored: Mapping[str, str]) -> None:
-        """`stored` is the name in the file for each state-dict name, `files` the file of each stored one."""
-        self._files = files
-        self._stored = stored
+    def __init__(self, names: Collection[str], read: Callable[[str], NDArray[np.generic]]) -> None:
+        self._names, self._read = names, read
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
-        stored = self._stored[name]
-        # Opened for each weight: closing the file releases the pages that were read.
-        with safe_open(self._files[stored], "pt") as file:
-            tensor: torch.Tensor = file.get_tensor(stored)
-        array: NDArray[np.generic] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
-        return array
+        return self._read(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._stored)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._stored)
+        return len(self._names)
 
 
-def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> ModelWeights:
+def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> LazyWeights:
     """The weights in `folder` of the model whose state dict has `shapes`; only headers are read.
+
+    FP16 and FP32 come as they are stored, BF16 as FP32, which numpy has.
 
     Args:
         folder: of one model, "unet" in a checkpoint in diffusers' format.
@@ -88,7 +80,15 @@ def open_model(folder: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -
     surplus = sorted(key for key in found.keys() - set(stored.values()) if not f".{key}".endswith(_IGNORED))
     if surplus:
         raise _refusal(folder, name, f"are not its configuration's (which has no {surplus[0]})")
-    return ModelWeights(files, stored)
+
+    def read(key: str) -> NDArray[np.generic]:
+        # Opened for each weight: closing the file releases the pages that were read.
+        with safe_open(files[stored[key]], "pt") as file:
+            tensor: torch.Tensor = file.get_tensor(stored[key])
+        array: NDArray[np.generic] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+        return array
+
+    return LazyWeights(stored, read)
 
 
 def _headers(folder: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Path], dict[str, str]]:

@@ -15,9 +15,8 @@ from nexus_export.exported import ExportedNetwork
 from nexus_export.families.checkpoint_files import check_architecture, read_state
 from nexus_export.families.lama.generator import OUT_CHANNELS, Generator, GeneratorConfig
 from nexus_export.families.lama.network import LamaNetwork, export_template
-from nexus_export.inference import torch_run
+from nexus_export.inference import exported_module
 from nexus_export.networks import NETWORKS
-from nexus_export.onnx_graphs.template import weight_shapes
 
 _CONFIG_KEY = "generator_config"
 # TorchScript first: its names contain the other prefix.
@@ -34,9 +33,7 @@ def exports(path: Path) -> Iterator[ExportedNetwork]:
     generator = load_checkpoint(path)
     # Our own was trained to correct the pyramid's fill, the published one to fill a blanked hole.
     module = LamaNetwork(generator, pyramid=generator.config.output == "residual")
-    template, state, network = export_template(module), module.state_dict(), NETWORKS["lama"]
-    weights = {name: state[name].numpy() for name in weight_shapes(template)}
-    yield ExportedNetwork(network, template, weights, lambda: torch_run(module, network))
+    yield exported_module(module, NETWORKS["lama"], export_template(module))
 
 
 def load_checkpoint(path: Path) -> Generator:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from nexus_export.families.lama.generator import OUT_CHANNELS, Generator, GeneratorConfig
 from nexus_export.families.lama.grain import grain, tile
 from nexus_export.families.lama.pyramid import pyramid_fill
-from nexus_export.onnx_graphs import torchscript
+from nexus_export.networks import NETWORKS
+from nexus_export.onnx_graphs.torchscript import export_network
 
 # The network of our own training: small enough for a laptop's processor.
 COMPACT_CONFIG = GeneratorConfig(width=24, blocks=6, output="residual")
@@ -74,10 +75,4 @@ def export_template(network: LamaNetwork) -> onnx.ModelProto:
     network = copy.deepcopy(network)
     network.generator.matrix_dft = True
     # Not square, so that no axis can be mistaken for the other while tracing.
-    inputs = {
-        "image": torch.zeros(1, 64, 96, 3, dtype=torch.uint8),
-        "mask": torch.zeros(1, 64, 96, 1, dtype=torch.uint8),
-    }
-    axes = {0: "batch", 1: "height", 2: "width"}
-    dynamic_axes = dict.fromkeys(("image", "mask", "filled"), axes)
-    return torchscript.export_template(network, inputs, ("filled",), dynamic_axes)
+    return export_network(network, NETWORKS["lama"], sizes={"height": 64, "width": 96})

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import onnx
@@ -18,7 +17,7 @@ from nexus_export.families.sam.image_encoder import SamEncoder
 from nexus_export.families.sam.modules import EMBEDDING_SIZE, SamDecoder
 from nexus_export.families.sam.templates import export_sam_encoder
 from nexus_export.families.sam.tiny_vit import TinyVit, fold_norms
-from nexus_export.inference import torch_run
+from nexus_export.inference import exported_module
 from nexus_export.networks import NETWORKS
 
 _ENCODER = "image_encoder."
@@ -45,13 +44,8 @@ def exports(path: Path) -> Iterator[ExportedNetwork]:
 
     yield _encoder_export(parts[0], state)
     weights = {name: tensor for name, tensor in state.items() if not name.startswith(_ENCODER)}
-    loaded = _loaded(parts[1], weights)
-    yield ExportedNetwork(
-        NETWORKS["sam_decoder"],
-        onnx.load(str(DECODER_TEMPLATE)),
-        {name: tensor.numpy() for name, tensor in loaded.state_dict().items()},
-        partial(torch_run, loaded, NETWORKS["sam_decoder"]),
-    )
+    decoder = _loaded(parts[1], weights)
+    yield exported_module(decoder, NETWORKS["sam_decoder"], onnx.load(str(DECODER_TEMPLATE)))
 
 
 def _image_encoder(path: Path, state: State) -> nn.Module:
@@ -93,12 +87,7 @@ def _encoder_export(module: SamEncoder, state: State) -> ExportedNetwork:
         graph = onnx.load(str(ENCODER_TEMPLATE))
     else:
         graph = export_sam_encoder(module)
-    return ExportedNetwork(
-        NETWORKS["sam_encoder"],
-        graph,
-        {name: tensor.numpy() for name, tensor in loaded.state_dict().items()},
-        partial(torch_run, loaded, NETWORKS["sam_encoder"]),
-    )
+    return exported_module(loaded, NETWORKS["sam_encoder"], graph)
 
 
 def _loaded(module: nn.Module, state: State) -> nn.Module:

@@ -20,7 +20,7 @@ class SamEncoder(nn.Module):
 
         Args:
             image: UINT8 [B,1024,1024,3], RGB, the longest side scaled to 1024, at the top left, padded with
-                `encoder.PADDING_COLOUR`: the published code pads with zeros after the normalisation.
+                `constants.PADDING_COLOUR`: the published code pads with zeros after the normalisation.
 
         Returns:
             The embedding, FP32 [B,256,64,64].

@@ -122,10 +122,14 @@ class PromptEncoder(nn.Module):
 class MaskDecoder(nn.Module):
     """Tokens and an image to four masks and their scores."""
 
+    # The decoder's own tokens before those of the masks; the scores are read from the last of them.
+    single_tokens: tuple[str, ...] = ("iou_token",)
+
     def __init__(self) -> None:
         super().__init__()
         self.transformer = TwoWayTransformer()
-        self.iou_token = nn.Embedding(1, CHANNELS)
+        for name in self.single_tokens:
+            self.add_module(name, nn.Embedding(1, CHANNELS))
         self.mask_tokens = nn.Embedding(MASKS, CHANNELS)
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(CHANNELS, CHANNELS // 4, 2, stride=2),
@@ -140,21 +144,30 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = Perceptron(CHANNELS, CHANNELS, CHANNELS, MASKS)
 
     def forward(
-        self, image: Tensor, image_positions: Tensor, prompts: Tensor, hide: Tensor
+        self, image: Tensor, image_positions: Tensor, prompts: Tensor, hide: Tensor, *fine: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Image [B,256,64,64], prompts [B,N,256], `hide` [B,1,1,N] to masks [B,4,256,256], scores [B,4]."""
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        """Image [B,256,64,64], prompts [B,N,256], `hide` [B,1,1,N] to masks [B,4,256,256], scores [B,4].
+
+        `fine` are the finer maps of the image that SAM 2 has.
+        """
+        names, singles = (*self.single_tokens, "mask_tokens"), len(self.single_tokens)
+        own = torch.cat([self.get_parameter(f"{name}.weight") for name in names])
         own = own.expand(prompts.shape[0], -1, -1)
-        hide = functional.pad(hide, (1 + MASKS, 0))
+        hide = functional.pad(hide, (singles + MASKS, 0))
         pixels = image.flatten(2).transpose(1, 2)
         tokens, pixels = self.transformer(torch.cat([own, prompts], dim=1), pixels, image_positions, hide)
 
         planes = pixels.transpose(1, 2).reshape(-1, CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE)
-        upscaled = self.output_upscaling(planes)
-        filters = [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
+        upscaled = self.upscale(planes, *fine)
+        filters = [mlp(tokens[:, singles + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
         side = 4 * EMBEDDING_SIZE
         masks = (torch.stack(filters, dim=1) @ upscaled.flatten(2)).reshape(-1, MASKS, side, side)
-        return masks, self.iou_prediction_head(tokens[:, 0])
+        return masks, self.iou_prediction_head(tokens[:, singles - 1])
+
+    def upscale(self, planes: Tensor, *_fine: Tensor) -> Tensor:
+        """From [B,256,64,64] to [B,32,256,256]."""
+        upscaled: Tensor = self.output_upscaling(planes)
+        return upscaled
 
 
 class SamDecoder(nn.Module):

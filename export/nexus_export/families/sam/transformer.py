@@ -7,6 +7,8 @@ Shapes: tokens [B,T,256], image [B,P,256], its positions [1,P,256], `hide` [B,1,
 attention scores of tokens as keys: 0, or a number so low that the token is not seen.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,15 +39,16 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The transformer's two linear layers."""
+    """Two linear layers with `activation` between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, inside: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.lin1 = nn.Linear(CHANNELS, 2048)
-        self.lin2 = nn.Linear(2048, CHANNELS)
+        self.lin1 = nn.Linear(width, inside)
+        self.lin2 = nn.Linear(inside, width)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.lin2(functional.relu(self.lin1(x)))
+        out: Tensor = self.lin2(self.activation(self.lin1(x)))
         return out
 
 
@@ -59,7 +62,7 @@ class TwoWayLayer(nn.Module):
         self.norm1 = nn.LayerNorm(CHANNELS)
         self.cross_attn_token_to_image = Attention(CHANNELS // 2)
         self.norm2 = nn.LayerNorm(CHANNELS)
-        self.mlp = FeedForward()
+        self.mlp = FeedForward(CHANNELS, 2048, functional.relu)
         self.norm3 = nn.LayerNorm(CHANNELS)
         self.norm4 = nn.LayerNorm(CHANNELS)
         self.cross_attn_image_to_token = Attention(CHANNELS // 2)

@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from nexus_export.families.sam import windows
 from nexus_export.families.sam.image_encoder import neck
+from nexus_export.families.sam.transformer import FeedForward
 
 PATCH = 16
 
@@ -125,19 +126,6 @@ class Attention(nn.Module):
         return places.expand(k.shape[0], side * side, self.heads, 2 * side)
 
 
-class Mlp(nn.Module):
-    """Two linear layers with GELU between them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(width, 4 * width)
-        self.lin2 = nn.Linear(4 * width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.lin2(functional.gelu(self.lin1(tokens)))
-        return out
-
-
 class Block(nn.Module):
     """Attention, of all tokens or inside windows, then the perceptron."""
 
@@ -147,7 +135,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
         self.attn = Attention(config.width, config.heads, config.grid if is_global else config.window)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
-        self.mlp = Mlp(config.width)
+        self.mlp = FeedForward(config.width, 4 * config.width, functional.gelu)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B,grid,grid,width] to the same."""

@@ -1,13 +1,10 @@
 """SAM 2.1 checkpoints as published, sam2.1_hiera_*.pt: the size of a file, and its two networks."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-import onnx
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nexus_export.errors import CheckpointError
 from nexus_export.exported import ExportedNetwork
@@ -15,10 +12,10 @@ from nexus_export.families.checkpoint_files import check_architecture, read_stat
 from nexus_export.families.sam2.decoder import Sam2Decoder
 from nexus_export.families.sam2.encoder import Sam2Encoder
 from nexus_export.families.sam2.hiera import HieraConfig
-from nexus_export.inference import torch_run
-from nexus_export.networks import NETWORKS, Network
-from nexus_export.onnx_graphs.template import shorten_names, weight_shapes
-from nexus_export.onnx_graphs.torchscript import export_template
+from nexus_export.inference import exported_module
+from nexus_export.networks import NETWORKS
+from nexus_export.onnx_graphs.template import shorten_names
+from nexus_export.onnx_graphs.torchscript import export_network
 
 # The published sizes, from sam2/configs/sam2.1. Heads, windows and global blocks show in no weight's shape.
 SIZES: Mapping[str, HieraConfig] = MappingProxyType(
@@ -62,7 +59,8 @@ def exports(path: Path, sizes: Mapping[str, HieraConfig] = SIZES) -> Iterator[Ex
         # Assigned, the weights stay in the file and are mapped; they are published in FP32.
         own = {name: state[name].float() for name in module.state_dict()}
         module.load_state_dict(own, assign=True)
-        yield _export(NETWORKS[network], module)
+        template = shorten_names(export_network(module, NETWORKS[network]))
+        yield exported_module(module, NETWORKS[network], template)
 
 
 def _config(state: Mapping[str, Tensor], path: Path, sizes: Mapping[str, HieraConfig]) -> HieraConfig:
@@ -80,29 +78,3 @@ def _config(state: Mapping[str, Tensor], path: Path, sizes: Mapping[str, HieraCo
         f"{path.name} is not SAM 2.1 of a published size; use sam2.1_hiera_tiny.pt, sam2.1_hiera_small.pt, "
         "sam2.1_hiera_base_plus.pt or sam2.1_hiera_large.pt."
     )
-
-
-def _export(network: Network, module: nn.Module) -> ExportedNetwork:
-    template = _template(network, module)
-    state = module.state_dict()
-    weights = {name: state[name].numpy() for name in weight_shapes(template)}
-    return ExportedNetwork(network, template, weights, partial(torch_run, module, network))
-
-
-def _template(network: Network, module: nn.Module) -> onnx.ModelProto:
-    inputs, axes = {}, {}
-    for tensor in (*network.inputs, *network.outputs):
-        dynamic = {index: dim for index, dim in enumerate(tensor.dims, start=1) if isinstance(dim, str)}
-        axes[tensor.name] = {0: "batch", **dynamic}
-    for tensor in network.inputs:
-        sizes = (dim if isinstance(dim, int) else _usual(network, dim) for dim in tensor.dims)
-        dtype = torch.uint8 if tensor.dtype == "UINT8" else torch.float32
-        inputs[tensor.name] = torch.zeros(1, *sizes, dtype=dtype)
-    outputs = [tensor.name for tensor in network.outputs]
-    return shorten_names(export_template(module, inputs, outputs, axes))
-
-
-def _usual(network: Network, axis: str) -> int:
-    sizes = network.axes[axis]
-    assert sizes is not None  # SAM 2 has no axis whose size a checkpoint fixes
-    return sizes.usual

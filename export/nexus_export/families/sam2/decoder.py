@@ -7,71 +7,36 @@ one more token, finer maps of the image, and scores in [0, 1]; it differs from t
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from nexus_export.families.sam import modules
 from nexus_export.families.sam.constants import FILLER
-from nexus_export.families.sam.modules import (
-    EMBEDDING_SIZE,
-    HIDDEN,
-    MASKS,
-    LayerNorm2d,
-    Perceptron,
-    PromptEncoder,
-)
-from nexus_export.families.sam.transformer import CHANNELS, TwoWayTransformer
+from nexus_export.families.sam.transformer import CHANNELS
 
 
-class MaskDecoder(nn.Module):
-    """Tokens and an image to four masks and their scores."""
+class MaskDecoder(modules.MaskDecoder):
+    """SAM's with a token for whether the object is to be seen, and with two finer maps of the image."""
+
+    single_tokens = ("obj_score_token", "iou_token")
 
     def __init__(self) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer()
         for layer in self.transformer.layers:
             # The same two layers by the names that SAM 2 gives them.
-            layer.mlp = Perceptron(CHANNELS, 2048, CHANNELS)
-        self.obj_score_token = nn.Embedding(1, CHANNELS)
-        self.iou_token = nn.Embedding(1, CHANNELS)
-        self.mask_tokens = nn.Embedding(MASKS, CHANNELS)
-        self.output_upscaling = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(CHANNELS, CHANNELS // 4, 2, stride=2),
-                LayerNorm2d(CHANNELS // 4),
-                nn.GELU(),
-                nn.ConvTranspose2d(CHANNELS // 4, CHANNELS // 8, 2, stride=2),
-            ]
-        )
-        self.output_hypernetworks_mlps = nn.ModuleList(
-            Perceptron(CHANNELS, CHANNELS, CHANNELS, CHANNELS // 8) for _ in range(MASKS)
-        )
-        self.iou_prediction_head = Perceptron(CHANNELS, CHANNELS, CHANNELS, MASKS)
+            layer.mlp = modules.Perceptron(CHANNELS, 2048, CHANNELS)
 
     def forward(
-        self,
-        image: Tensor,
-        image_positions: Tensor,
-        fine: tuple[Tensor, Tensor],
-        prompts: Tensor,
-        hide: Tensor,
+        self, image: Tensor, image_positions: Tensor, prompts: Tensor, hide: Tensor, *fine: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Image [B,256,64,64], `fine` [B,32,256,256] and [B,64,128,128], prompts [B,N,256], `hide` [B,1,1,N].
+        """As SAM's, with `fine` [B,32,256,256] and [B,64,128,128]; scores are in [0, 1]."""
+        masks, scores = super().forward(image, image_positions, prompts, hide, *fine)
+        return masks, torch.sigmoid(scores)
 
-        Returns masks [B,4,256,256] and scores [B,4].
-        """
-        own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
-        own = own.expand(prompts.shape[0], -1, -1)
-        hide = functional.pad(hide, (2 + MASKS, 0))
-        pixels = image.flatten(2).transpose(1, 2)
-        tokens, pixels = self.transformer(torch.cat([own, prompts], dim=1), pixels, image_positions, hide)
-
-        planes = pixels.transpose(1, 2).reshape(-1, CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE)
-        first, norm, gelu, second = self.output_upscaling
+    def upscale(self, planes: Tensor, *fine: Tensor) -> Tensor:
+        """SAM's, with each map added where its size is reached."""
+        first, norm, gelu, second, _ = self.output_upscaling
         upscaled = gelu(norm(first(planes) + fine[1]))
-        upscaled = gelu(second(upscaled) + fine[0])
-        filters = [mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
-        side = 4 * EMBEDDING_SIZE
-        masks = (torch.stack(filters, dim=1) @ upscaled.flatten(2)).reshape(-1, MASKS, side, side)
-        return masks, torch.sigmoid(self.iou_prediction_head(tokens[:, 1]))
+        finest: Tensor = gelu(second(upscaled) + fine[0])
+        return finest
 
 
 class Sam2Decoder(nn.Module):
@@ -79,7 +44,7 @@ class Sam2Decoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sam_prompt_encoder = PromptEncoder()
+        self.sam_prompt_encoder = modules.PromptEncoder()
         self.sam_mask_decoder = MaskDecoder()
 
     def forward(
@@ -108,10 +73,9 @@ class Sam2Decoder(nn.Module):
         """
         encoder = self.sam_prompt_encoder
         prompts = encoder.embed_points(points, labels)
-        hide = ((labels == FILLER).to(points.dtype) * HIDDEN)[:, None, None, :]
+        hide = ((labels == FILLER).to(points.dtype) * modules.HIDDEN)[:, None, None, :]
         image = embedding + encoder.embed_mask(mask_input, has_mask)
-        fine = high_res_0, high_res_1
         decoded: tuple[Tensor, Tensor] = self.sam_mask_decoder(
-            image, encoder.image_positions(), fine, prompts, hide
+            image, encoder.image_positions(), prompts, hide, high_res_0, high_res_1
         )
         return decoded
