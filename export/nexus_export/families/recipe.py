@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -23,8 +24,8 @@ Parts = tuple[onnx.ModelProto, Mapping[str, NDArray[np.generic]]]
 
 # The code whose change may change an artifact at FP16 and INT8.
 PRECISION_CODE = PACKAGE / "precision"
-# And at INT8 alone, whose ranges are measured on the inputs that it makes.
-CALIBRATION_CODE = PACKAGE / "quality" / "pipelines.py"
+# And at INT8 alone, whose ranges are measured on the inputs that the pipelines make of photos.
+CALIBRATION_CODE = [PACKAGE / "quality" / name for name in ("pipelines.py", "photos.py", "masks.py")]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Recipe:
             parts += [precision, *(sha256_of(path) for path in sorted(PRECISION_CODE.glob("*.py")))]
             parts += [*sorted(self.network.fp32_ops), *self.network.int8_keep]
         if precision == "int8":
-            parts += [target, sha256_of(CALIBRATION_CODE)]
+            parts += [target, *map(sha256_of, calibration_code())]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def export(self, cache: Path, report: Report) -> ExportedNetwork:
@@ -93,3 +94,15 @@ class Recipe:
 def _files(path: Path) -> list[Path]:
     """The file, or the files of the folder in order."""
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def calibration_code() -> list[Path]:
+    """The files that decide what INT8's ranges are measured on: the recorder, and the pipelines that it records.
+
+    Without the pipelines, which come with the extra `quality`, nothing is built at INT8.
+    """
+    pipelines = find_spec("nexus_ensembles")
+    if pipelines is None or pipelines.origin is None:
+        return CALIBRATION_CODE
+    found = Path(pipelines.origin).parent.rglob("*.py")
+    return [*CALIBRATION_CODE, *sorted(path for path in found if path.parent.name != "triton")]

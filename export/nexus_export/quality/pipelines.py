@@ -22,6 +22,7 @@ from nexus_ensembles.prompts.content_filter import ContentFilter
 from nexus_ensembles.sam import MODELS
 
 from nexus_export.downloads.packages import CLIP_VOCABULARY, fetch
+from nexus_export.errors import QualityError
 from nexus_export.exported import Array, InferenceFn
 from nexus_export.families.diffusion.clip_vocabulary import read_published
 from nexus_export.networks import NETWORKS, Network, Range
@@ -182,6 +183,10 @@ def _cleanup(split: Split, photos: Sequence[Photo]) -> Iterator[_Run]:
 
 def _generative_fill(network: Network, split: Split, photos: Sequence[Photo], cache: Path) -> Iterator[_Run]:
     tier, _, part = network.name.partition("_")
+    if f"{tier}_unet" not in NETWORKS:
+        raise QualityError(
+            f"no pipeline calls {network.name}; let `quality.pipelines.samples` make inputs for it."
+        )
     sizes = NETWORKS[f"{tier}_unet"].axes["latent_height"]
     assert isinstance(sizes, Range)
     # Small and not square; a model of this `side` paints a picture of this size as it is.

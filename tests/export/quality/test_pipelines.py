@@ -1,6 +1,7 @@
 """The samples that quality is measured on: of every network, real, repeatable, and apart from those of calibration."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from nexus_export.networks import NETWORKS, Network
 from nexus_export.quality import masks
 from nexus_export.quality.evaluator import Evaluator
 from nexus_export.quality.photos import Photo, Split, read_photos
-from nexus_export.quality.pipelines import Sample
+from nexus_export.quality.pipelines import Sample, samples
 from PIL import Image
 
 ROOT = Path(__file__).parents[3]
@@ -197,3 +198,9 @@ def test_a_crop_just_fits_whatever_the_photo() -> None:
     rng = np.random.default_rng(0)
     assert photo.cropped(64, 64, rng).shape == (64, 64, 3)
     assert photo.cropped(8, 96, rng).shape == (8, 96, 3)
+
+
+def test_a_network_that_no_pipeline_calls_is_refused(tmp_path: Path) -> None:
+    network = replace(NETWORKS["sdxl_unet"], name="depth_unet")
+    with pytest.raises(QualityError, match="no pipeline calls depth_unet"):
+        list(samples(network, "test", [], _stand_in, tmp_path))
