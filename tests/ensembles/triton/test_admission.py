@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from nexus_ensembles.errors import Overloaded
+from nexus_ensembles.errors import Cancelled, Overloaded
 from nexus_ensembles.triton import admission
 from nexus_ensembles.triton.admission import Admission
 
@@ -20,13 +20,14 @@ class Visitors:
         self.admission = Admission("cleanup", IN_FLIGHT, AT_WORK, self.shown.append)
         self.at_work: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
+        self.left: set[str] = set()
 
     def enter(self, name: str, timeout_s: float = 0) -> asyncio.Task[None]:
         self.gates[name] = asyncio.Event()
         return asyncio.create_task(self._work(name, timeout_s))
 
     async def _work(self, name: str, timeout_s: float) -> None:
-        async with self.admission.place(timeout_s):
+        async with self.admission.place(lambda: name in self.left, timeout_s):
             self.at_work.append(name)
             await self.gates[name].wait()
             self.at_work.remove(name)
@@ -69,6 +70,29 @@ def test_one_more_is_refused_at_once_and_takes_no_place() -> None:
         for gate in visitors.gates.values():
             gate.set()
         await asyncio.gather(*tasks, late)
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_has_left_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place in it is free for another at once, not when its turn has come."""
+    monkeypatch.setattr(admission, "GLANCE_S", 0.01)
+
+    async def main() -> None:
+        visitors = Visitors()
+        tasks = {name: visitors.enter(name) for name in "abcde"}
+        await settle()
+        visitors.left.add("c")
+        with pytest.raises(Cancelled):
+            await tasks.pop("c")
+        tasks["f"] = visitors.enter("f")
+        visitors.gates["a"].set()
+        await tasks["a"]
+        await settle()
+        assert visitors.at_work == ["b", "d"]
+        for gate in visitors.gates.values():
+            gate.set()
+        await asyncio.gather(*tasks.values())
 
     asyncio.run(main())
 
