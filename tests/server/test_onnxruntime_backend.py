@@ -211,6 +211,16 @@ def test_a_gpu_without_cuda_in_onnxruntime_runs_on_the_cpu(
     assert Recorder.made[0].providers == ["CPUExecutionProvider"]
 
 
+def test_a_network_yields_its_cores_before_its_threads_start(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads inherit the niceness of the one that makes them."""
+    increments: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.nice", lambda increment: increments.append((increment, len(Recorder.made))))
+    make(parameters={"niceness": {"string_value": "5"}})
+    assert increments == [(5, 0)]
+
+
 def test_threads_come_from_the_parameters(make: Make) -> None:
     threads = {"intra_op_thread_count": {"string_value": "3"}, "inter_op_thread_count": {"string_value": "2"}}
     make(parameters=threads)

@@ -2,7 +2,8 @@
 
 It reads the same config.pbtxt as the C++ backend, so that a repository runs on either unchanged: thread counts come
 from the parameters `intra_op_thread_count` and `inter_op_thread_count` (0, the default, means all cores), and
-`memory.enable_memory_arena_shrinkage` names the arenas that return their memory after every run ("cpu:0").
+`memory.enable_memory_arena_shrinkage` names the arenas that return their memory after every run ("cpu:0"). This backend
+alone knows `niceness`, by how much the network lets other processes have its cores first (nice(2)).
 
 On a GPU (the instance is on one, and onnxruntime has CUDA) the requests of a batch are concatenated, run once and
 split again. On a CPU they run one after another, unless the parameter `concatenate_on_cpu` is "true": there a batch
@@ -14,6 +15,7 @@ concatenation: see sdxl_unet.
 from __future__ import annotations
 
 import json
+import os
 import re
 import traceback
 from collections.abc import Mapping
@@ -65,6 +67,8 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._name: str = config["name"]
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        # Before the session, whose threads inherit it.
+        os.nice(int(parameters.get("niceness", 0)))
         options = session_options(parameters)
         self._run_options = run_options(parameters)
         self._on_gpu = (
