@@ -22,6 +22,16 @@ class BadInput(PipelineError):
     outcome = "rejected"
 
 
+class ImageNotHeld(PipelineError):
+    """An image was sent by reference, and its bytes are not held here (any more); send them.
+
+    Its text begins with "image sha256:".
+    """
+
+    code = "NOT_FOUND"
+    outcome = "rejected"
+
+
 class Overloaded(PipelineError):
     """A network's queue is full, its request waited too long, or its process is being restarted; try again."""
 
