@@ -82,6 +82,7 @@ class Request:
 
     tensors: dict[str, npt.NDArray[Any]]
     cancelled: bool = False
+    timeout_us: int = 0
     sender: ResponseSender = field(default_factory=ResponseSender)
 
     def get_response_sender(self) -> ResponseSender:
@@ -89,6 +90,9 @@ class Request:
 
     def inputs(self) -> list[Tensor]:
         return [Tensor(name, array) for name, array in self.tensors.items()]
+
+    def timeout(self) -> int:
+        return self.timeout_us
 
     def is_cancelled(self) -> bool:
         return self.cancelled

@@ -1,7 +1,8 @@
-"""Aligns the calls of concurrent requests so that they share a network's batches. Knows nothing of Triton.
+"""Aligns the calls of concurrent loops so that they share a network's batches. Knows nothing of Triton.
 
-Triton batches the calls that wait in a network's queue at the same moment. Requests that run side by side reach their
-next call at slightly different moments; here the early ones wait for the others, each class in its own way.
+Triton batches the calls that wait in a network's queue at the same moment, or come within its queue delay: enough for
+requests that call a network once. Loops that run side by side reach each of their calls at slightly different moments;
+here the early ones wait for the others.
 """
 
 from __future__ import annotations
@@ -9,58 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Protocol
 
 from nexus_ensembles.networks import Array
 
 # How long a call waits for stragglers; a loop that has finished does not report it.
 PATIENCE_S = 0.02
-
-
-class Batching(Protocol):
-    """Decides when a call leaves for its network.
-
-    Usage:
-
-        async with batching.join("lama", inputs):
-            response = await call
-    """
-
-    def join(self, network: str, inputs: Mapping[str, Array]) -> AbstractAsyncContextManager[None]:
-        """Enter when a call of `network` may leave; the block is the call. `inputs` begin with a batch axis."""
-        ...
-
-
-class BatchBarrier:
-    """Keeps the requests of one execution in step: each waits with its next call until all others call, or have ended.
-
-    The price is small: Triton sends an execution's responses when the last is ready, so a request that waits here for a
-    slower neighbour would otherwise wait there. Requests that call different networks wait for one another too, so that
-    they still meet in those that both call.
-    """
-
-    def __init__(self, requests: int) -> None:
-        self._busy = requests
-        self._waiting: list[asyncio.Future[None]] = []
-
-    @asynccontextmanager
-    async def join(self, network: str, inputs: Mapping[str, Array]) -> AsyncIterator[None]:  # noqa: ARG002
-        """See `Batching`; every network and shape waits at the one barrier."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self.leave()
-        await turn
-        yield
-
-    def leave(self) -> None:
-        """Take a request that has ended out of the number that the others wait for."""
-        self._busy -= 1
-        if self._busy == 0:
-            for turn in self._waiting:
-                turn.set_result(None)
-            self._busy, self._waiting = len(self._waiting), []
 
 
 class StepBatcher:
@@ -73,6 +29,11 @@ class StepBatcher:
     one group is back in Python the network runs another. A group waits only for the slowest of its own loops, and
     PATIENCE_S wherever a loop has ended. Calls of different networks or row shapes cannot share a batch, so they do not
     meet.
+
+    Usage:
+
+        async with batcher.join("sdxl_unet", inputs):
+            response = await call
     """
 
     def __init__(self, networks: Collection[str], max_rows: int) -> None:
@@ -83,7 +44,7 @@ class StepBatcher:
 
     @asynccontextmanager
     async def join(self, network: str, inputs: Mapping[str, Array]) -> AsyncIterator[None]:
-        """See `Batching`."""
+        """Enter when a call of `network` may leave; the block is the call. `inputs` begin with a batch axis."""
         if network not in self._networks:
             yield
             return

@@ -1,4 +1,4 @@
-"""The metrics of generative fill, for Prometheus, on Triton's own metrics port."""
+"""The pipelines' metrics, for Prometheus, on Triton's own metrics port."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ from nexus_ensembles.errors import PipelineError
 NONE = "none"
 
 
+class InFlight:
+    """nexus_requests_in_flight{pipeline}: requests under way; a server that is to stop waits for them."""
+
+    def __init__(self, pipeline: str) -> None:
+        # A family lives as long as its Python object. Those of all pipelines' processes are one to Triton.
+        self._family = pb_utils.MetricFamily(
+            "nexus_requests_in_flight", "Requests under way", pb_utils.MetricFamily.GAUGE
+        )
+        self._gauge = self._family.Metric(labels={"pipeline": pipeline})
+
+    def show(self, requests: int) -> None:
+        """Show how many requests are under way."""
+        self._gauge.set(float(requests))
+
+
 class FillMetrics:
-    """The families and their metrics; one instance a process, because Triton accepts a family's name once.
+    """The metrics of generative fill; one instance a process, because Triton accepts a family's name once.
 
     nexus_fills_total{model, outcome}           fills that have ended, by the tier that painted them
     nexus_network_out_of_memory_total{network}  calls for which a network had no memory
     nexus_fill_tier_left_out{model}             1 while a tier is left out because it was out of memory
-    nexus_requests_in_flight{pipeline}          fills under way; a server that is to stop waits for them
     """
 
     def __init__(self, tiers: Iterable[str], networks: Iterable[str]) -> None:
@@ -30,8 +44,7 @@ class FillMetrics:
         left_out = pb_utils.MetricFamily(
             "nexus_fill_tier_left_out", "1 while a tier is left out because it was out of memory", gauge
         )
-        in_flight = pb_utils.MetricFamily("nexus_requests_in_flight", "Requests under way", gauge)
-        self._families = fills, memory, left_out, in_flight  # a family lives as long as its Python object
+        self._families = fills, memory, left_out  # a family lives as long as its Python object
         # All of them now, so that a scrape before the first event reads zeros: a rate begins with the value before it.
         self._ok = {tier: fills.Metric(labels={"model": tier, "outcome": "ok"}) for tier in tiers}
         kinds: list[type[PipelineError]] = [PipelineError, *PipelineError.__subclasses__()]
@@ -40,12 +53,7 @@ class FillMetrics:
             for outcome in dict.fromkeys(kind.outcome for kind in kinds)
         }
         self._memory = {name: memory.Metric(labels={"network": name}) for name in networks}
-        self._in_flight = in_flight.Metric(labels={"pipeline": "generative_fill"})
         self._left_out = {tier: left_out.Metric(labels={"model": tier}) for tier in tiers}
-
-    def in_flight(self, fills: int) -> None:
-        """Show how many fills are under way."""
-        self._in_flight.set(float(fills))
 
     def painted(self, model: str, breaker_open: Mapping[str, bool]) -> None:
         """Count a fill that the tier `model` painted, and show the tiers whose breaker is open after it."""

@@ -308,7 +308,7 @@ def test_a_probe_waits_for_the_calls_under_way_and_is_no_fill(
     model = Model(stream)
     loop, probe = model.model._loop, request(image=b"")
     call = asyncio.run_coroutine_threadsafe(_future(), loop).result(WAIT_S)
-    model.model._calls._under_way.add(call)
+    model.model._calls._under_way[call] = "sdxl_unet", {}
     monkeypatch.setattr(model.fill, "_raised", BadInput("the image is empty."))
     model.model.execute([probe])
     assert not probe.sender.ended.wait(0.1)

@@ -13,8 +13,8 @@ from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, NotBuilt,
 
 from tests.support.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError
 
-CONFIG = {
-    "max_batch_size": 8,
+WAIT_S = 10.0  # until a response that never comes fails a test
+CONFIG: dict[str, Any] = {
     "name": "doubler",
     "parameters": {
         "networks": {"string_value": "lama u2net"},
@@ -43,11 +43,30 @@ def unary(adapter: Callable[[str], Any]) -> Any:
 def serve(
     unary: Any, pipeline: Callable[..., Any], *requests: Request, config: dict[str, Any] = CONFIG
 ) -> list[InferenceResponse]:
-    """The responses of a model whose pipeline is `pipeline`."""
-    model = type("TritonPythonModel", (unary.UnaryPipeline,), {"run": pipeline})()
-    model.initialize({"model_config": json.dumps(config)})
-    responses: list[InferenceResponse] = asyncio.run(model.execute(list(requests)))
+    """The response to each of `requests` of a model whose pipeline is `pipeline`."""
+    model = start(unary, pipeline, config)
+    assert model.execute(list(requests)) is None
+    responses = [answer(request) for request in requests]
+    model.finalize()
     return responses
+
+
+def start(unary: Any, pipeline: Callable[..., Any], config: dict[str, Any] = CONFIG) -> Any:
+    model = type("TritonPythonModel", (unary.UnaryPipeline,), {"run": pipeline})()
+    arguments = {
+        "model_config": json.dumps(config),
+        "model_repository": "/models/doubler",
+        "model_version": "1",
+    }
+    model.initialize(arguments)
+    return model
+
+
+def answer(request: Request) -> InferenceResponse:
+    """The one response to `request`, flagged as the last."""
+    assert request.sender.ended.wait(WAIT_S), "no response"
+    ((response, _),) = request.sender.sent
+    return response
 
 
 def error(response: InferenceResponse) -> tuple[str, str]:
@@ -128,7 +147,7 @@ def test_each_request_fails_alone_and_plainly(
         return {"image": image, "score": 1.0}
 
     good, bad = Request({"image": IMAGE}), Request({"image": np.array([[b"bad"]], np.object_)})
-    responses = serve(unary, pipeline, good, bad, good)
+    responses = serve(unary, pipeline, good, bad, Request({"image": IMAGE}))
     assert [response.has_error() for response in responses] == [False, True, False]
     assert error(responses[1]) == expected
     # only unexpected errors are logged, with their stack
@@ -136,7 +155,7 @@ def test_each_request_fails_alone_and_plainly(
     assert len(logged) == len(utils.log) == (1 if isinstance(raised, KeyError) else 0)
 
 
-def test_a_batch_runs_at_the_same_time(unary: Any) -> None:
+def test_requests_run_at_the_same_time(unary: Any) -> None:
     waiting = []
 
     async def pipeline(_networks: Any, image: bytes) -> dict[str, Any]:
@@ -145,7 +164,7 @@ def test_a_batch_runs_at_the_same_time(unary: Any) -> None:
             await asyncio.sleep(0)
         return {"image": image, "score": 1.0}
 
-    assert len(serve(unary, pipeline, *[Request({"image": IMAGE})] * 8)) == 8
+    assert len(serve(unary, pipeline, *(Request({"image": IMAGE}) for _ in range(8)))) == 8
 
 
 async def calling_lama(networks: Any, image: bytes) -> dict[str, Any]:
