@@ -32,11 +32,9 @@ class PhotoStore:
         self._held_bytes = 0
         self._entries: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     @property
     def held_bytes(self) -> int:
+        """The size of all that is held, at most `max_bytes`."""
         return self._held_bytes
 
     def get(self, digest: str, kind: str) -> Any:
@@ -106,8 +104,8 @@ class SentImage:
         return photo
 
 
-def from_parameters(parameters: Mapping[str, Any]) -> dict[str, PhotoStore]:
+def from_parameters(parameters: Mapping[str, str]) -> dict[str, Any]:
     """The argument `store` of a pipeline whose config has the parameter PARAMETER; nothing for any other."""
     if PARAMETER not in parameters:
         return {}
-    return {"store": PhotoStore(int(parameters[PARAMETER]["string_value"]))}
+    return {"store": PhotoStore(int(parameters[PARAMETER]))}

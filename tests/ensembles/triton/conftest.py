@@ -13,7 +13,9 @@ from tests.support.pb_utils import BLS, module
 
 PACKAGE = "nexus_ensembles.triton"
 # Its modules that import Triton's utilities.
-ADAPTERS = [f"{PACKAGE}.{name}" for name in ("metrics", "networks", "pipeline", "signature", "streaming", "unary")]
+ADAPTERS = [
+    f"{PACKAGE}.{name}" for name in ("metrics", "networks", "pipeline", "signature", "streaming", "unary")
+]
 
 
 @pytest.fixture
