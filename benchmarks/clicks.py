@@ -1,7 +1,7 @@
-"""What a further click on a photo costs over the bare decoder, what it sends, and what a lower scale of reading changes.
+"""Further clicks on a photo: their time beside the bare decoder's, their bytes, and masks of photos read smaller.
 
-Run by python -m benchmarks.clicks; it writes results/clicks.md. Ratios are taken within one run, call by call in turn, as
-in benchmarks/serving.py. "Nothing kept" is the same server with a photo store of 0 bytes.
+Run by `python -m benchmarks.clicks`; it writes results/clicks.md. Ratios are taken within one run, call by call in
+turn, as in benchmarks/serving.py. "Nothing kept" is the same server with a photo store of 0 bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import itertools
 import re
 import shutil
 import tempfile
@@ -179,29 +180,31 @@ async def masks() -> list[dict[str, Any]]:
     Beside it that of the same pixels saved again, which is what any editor does to a photo.
     """
     networks, rows = LocalNetworks(MODELS), []
-    for name, points, box in PROMPTS:
+    for name, prompts in itertools.groupby(PROMPTS, lambda prompt: prompt[0]):
         photo = Image.open(PHOTOS / name).convert("RGB")
         scale = LONG_SIDE / max(photo.size)
         data = (PHOTOS / name).read_bytes()
         if scale > 1:
             data = save(photo.resize([round(side * scale) for side in photo.size], Image.Resampling.BICUBIC))
         again = save(Image.open(io.BytesIO(data)).convert("RGB"))
-        size = Image.open(io.BytesIO(data)).size
-        prompt = Prompt.parse(
-            np.array(points, np.float32).reshape(-1, 2) * scale, None, np.array(box, np.float32) * scale, size
-        )
-        found = []
-        for photo_as_read in (framed(data), segment._frame(SAM, data), framed(again)):
-            sent = await SentImage.find(data, None)
-            found.append((await segment.predict(networks, SAM, sent, photo_as_read, prompt)).mask)
-        whole, *others = found
-        rows.append(
-            {"photo": name, "prompt": "click" if points else "box"}
-            | {
-                title: float((mask & whole).sum() / (mask | whole).sum())
-                for title, mask in zip(("read at a lower scale", "saved again"), others)
-            }
-        )
+        sent = await SentImage.find(data, None)
+        encoded = [
+            await segment._encode(networks, SAM, sent, read)
+            for read in (framed(data), segment._frame(SAM, data), framed(again))
+        ]
+        for _, points, box in prompts:
+            prompt = Prompt.parse(
+                np.array(points, np.float32).reshape(-1, 2) * scale,
+                None,
+                np.array(box, np.float32) * scale,
+                encoded[0].size,
+            )
+            found = [(await segment.predict(networks, SAM, sent, item, prompt)).mask for item in encoded]
+            ious = [float((mask & found[0]).sum() / (mask | found[0]).sum()) for mask in found[1:]]
+            rows.append(
+                {"photo": name, "prompt": "click" if points else "box"}
+                | dict(zip(("read at a lower scale", "saved again"), ious))
+            )
     return rows
 
 
