@@ -12,6 +12,7 @@ from nexus_ensembles import cleanup, remove_background, segment, smart_remove
 from nexus_ensembles.errors import BadInput, ImageNotHeld
 from nexus_ensembles.imaging import decode, photo_store
 from nexus_ensembles.imaging.photo_store import FILE, PhotoStore
+from nexus_ensembles.sam import ResizeLongestSide
 
 from tests.ensembles.support.fakes import FakeNetworks, encode, noise, run
 from tests.ensembles.support.fill import FakeFillNetworks, pipeline, stream
@@ -128,6 +129,18 @@ def test_a_further_removal_decodes_its_pixels_and_encodes_nothing(
     assert len(networks.of("sam_encoder")) == 1
     assert sorted(decoded) == ["reduced", "whole", "whole"]
     assert store.held_bytes == SAM_BYTES + len(PHOTO)
+
+
+def test_both_operations_frame_a_large_jpeg_alike() -> None:
+    """Read at half its size, so that the server's response cache has for the one what the other has encoded."""
+    photo, networks = encode(noise(1500, 4100), "JPEG"), FakeNetworks()
+    run(segment.run(networks, image=photo, points=POINTS))
+    run(smart_remove.run(networks, image=photo, points=POINTS))
+    one, other = (inputs["image"] for inputs in networks.of("sam_encoder"))
+    np.testing.assert_array_equal(one, other)
+    halved, size = decode.decode_reduced(photo, lambda *_: (2048, 750))
+    assert (halved.size, size) == ((2050, 750), (4100, 1500))
+    np.testing.assert_array_equal(one, ResizeLongestSide(4100, 1500).apply_image(halved.rgb))
 
 
 def test_where_the_features_are_displaced_the_file_makes_them_again() -> None:
