@@ -33,7 +33,7 @@ class ImageNotHeld(PipelineError):
 
 
 class Overloaded(PipelineError):
-    """A network's queue is full, its request waited too long, or its process is being restarted; try again."""
+    """The pipeline is full, no turn came in time, or a network's process is being restarted; try again."""
 
     code = "UNAVAILABLE"
     outcome = "overloaded"

@@ -38,10 +38,10 @@ PROBE_DIM = 64
 
 
 class Prober:
-    """Sends a real inference to every model that has answered no request since the last check.
+    """Sends a real inference to every pipeline, and to every network that has answered no request since the last check.
 
-    A pipeline gets empty inputs: its own code answers INVALID_ARGUMENT, which shows that it runs; generative_fill
-    answers only after its calls of networks in flight have ended. A network gets zeros. Two kinds of models are not
+    A pipeline gets empty inputs: its own code answers INVALID_ARGUMENT, after its calls of networks in flight have
+    ended, which shows that it and they run. A network gets zeros. Two kinds of models are not
     probed: those with a response cache, which would answer every probe but the first, while a new image each time would
     cost more than the probe is worth; and those whose parameter `probe` is "off", because only their artifact knows
     which shapes it takes. Pipelines are probed before networks, whose work would otherwise count as the pipelines' own.
@@ -143,8 +143,8 @@ class Prober:
 
     async def _has_answered(self, name: str, config: ModelConfig) -> bool:
         """Whether `name` has answered a request with success since the last call of this method."""
-        # Triton counts a decoupled model's request as soon as the model has accepted it, so the probe itself counts.
-        if config.model_transaction_policy.decoupled:
+        # Triton counts a pipeline's request as soon as the pipeline has accepted it, so the probe itself would count.
+        if config.backend == "python":
             return False
         try:
             count = await self._count(name)

@@ -24,9 +24,6 @@ TYPES = {
 # Their conditions are as wide as the checkpoint makes them: a warm-up could not name a size that fits all.
 NOT_WARMED = {"sdxl_unet", "sd15_unet"}
 
-# No queue policy, see sdxl_unet's config: the pipelines bound the queue.
-UNBOUNDED = sorted(name for name in NETWORKS if name.startswith(("sdxl_", "sd15_", "sam2_", "isnet")))
-
 Tensor = tuple[str, int, list[int]]
 
 
@@ -89,24 +86,31 @@ def test_artifact_decides_the_engine(name: str) -> None:
     assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_AUTO)
 
 
-@pytest.mark.parametrize("name", UNBOUNDED)
-def test_a_step_does_not_pay_for_a_queue_policy(name: str) -> None:
-    """One in twenty would wait half a second; the pipelines bound the queue."""
-    batching = _config(name).dynamic_batching
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "model_repository").glob("*/config.pbtxt")), ids=lambda path: path.parent.name
+)
+def test_no_request_pays_for_a_queue_policy(path: Path) -> None:
+    """One in twelve would wait half a second (see sdxl_unet's config); the pipelines bound the queues."""
+    batching = _config(path.parent.name).dynamic_batching
     assert not batching.HasField("default_queue_policy")
+    assert not batching.priority_queue_policy
+    # Waiting for company may not be felt.
     assert batching.max_queue_delay_microseconds <= 5000
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - UNBOUNDED))
-def test_queue_is_bounded_and_times_out(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["segment", "cleanup", "smart_remove", "remove_background", "generative_fill"]
+)
+def test_a_pipeline_bounds_its_requests_in_one_process(name: str) -> None:
     config = _config(name)
-    queue = config.dynamic_batching.default_queue_policy
-    assert config.max_batch_size <= queue.max_queue_size <= 64
-    assert queue.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
-    assert 0 < queue.default_timeout_microseconds <= 60_000_000
-    assert queue.allow_timeout_override
-    # Waiting for company may not be felt.
-    assert config.dynamic_batching.max_queue_delay_microseconds <= 5000
+    in_flight, at_work = (
+        int(config.parameters[key].string_value) for key in ("max_in_flight", "max_at_work")
+    )
+    assert 1 <= at_work <= 16
+    assert at_work <= in_flight <= 64
+    assert config.max_batch_size == 1
+    [group] = config.instance_group
+    assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_CPU)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - NOT_WARMED))

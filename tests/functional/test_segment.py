@@ -20,7 +20,14 @@ from nexus_server.local import LocalServer
 from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, executions, fewest_executions
+from tests.functional.support.deployment import (
+    MODELS,
+    PHOTOS,
+    ROOT,
+    executions,
+    fewest_executions,
+    in_flight,
+)
 from tests.functional.support.photos import unique_photo
 
 Bool = npt.NDArray[np.bool_]
@@ -177,6 +184,35 @@ def test_second_click_runs_no_encoder(client: Client, triton: grpc.InferenceServ
     client.segment(photo, [(300, 300)])
     assert executions(triton, "sam_encoder") == encoded
     assert executions(triton, "sam_decoder") == decoded + 1
+
+
+def test_equal_photos_that_meet_are_encoded_once(client: Client, triton: grpc.InferenceServerClient) -> None:
+    """Eight clicks on one new photo; with the cache alone they would all miss it."""
+
+    def encoded() -> int:
+        return int(triton.get_inference_statistics("sam_encoder").model_stats[0].inference_count)
+
+    photo, before = unique_photo(101), encoded()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda x: client.segment(photo, [(x, 300)]), range(200, 280, 10)))
+    assert encoded() == before + 1
+    alone = client.segment(photo, [(200, 300)])
+    assert np.array_equal(found[0].mask, alone.mask)
+    # the same sums in another order
+    assert found[0].score == pytest.approx(alone.score, abs=1e-5)
+
+
+def test_a_warm_click_overtakes_strangers(server: LocalServer, client: Client) -> None:
+    """Eight clicks on new photos are under way; one on a photo that the server knows does not wait for them."""
+    photo = client.open(PHOTOS / "coffee.jpg")
+    client.segment(photo, [(240, 160)])
+    with ThreadPoolExecutor(8) as pool:
+        strangers = [pool.submit(client.segment, unique_photo(110 + n), [(256, 300)]) for n in range(8)]
+        while in_flight(server, "segment") < 8:
+            assert not all(stranger.done() for stranger in strangers)
+        client.segment(photo, [(350, 300)])
+        assert not all(stranger.done() for stranger in strangers)
+        assert all(stranger.result().mask.any() for stranger in strangers)
 
 
 def test_a_bad_request_fails_alone(client: Client) -> None:

@@ -265,6 +265,14 @@ def test_a_model_that_answers_callers_is_not_probed() -> None:
     assert len(server.probed) == 2
 
 
+def test_a_pipeline_that_accepts_requests_is_probed_all_the_same() -> None:
+    """Triton counts a request as a success when the pipeline has taken it, before it answers."""
+    server = Server(...)
+    server.answered["lama"] = 1
+    assert failures(server, text='name: "lama" backend: "python"') == HANG
+    assert server.probed == ["lama"]
+
+
 def test_pipelines_are_probed_more_often_than_networks_and_some_networks_never() -> None:
     """Never: a network with a response cache, and those whose shapes only the artifact knows."""
     server = Server(*[None] * 40, refusal("INTERNAL", "gone"))

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from nexus_ensembles.errors import Overloaded
+from nexus_ensembles.errors import Cancelled, Overloaded
 
 # A caller who has waited for so long had better try another replica.
 LONGEST_WAIT_S = 30.0
+# How often it is seen whether a waiting caller has left.
+GLANCE_S = 1.0
 
 
 class Admission:
@@ -19,7 +21,7 @@ class Admission:
 
     Usage:
 
-        async with admission.place(timeout_s=10):
+        async with admission.place(request.is_cancelled, timeout_s=10):
             ...  # at work
     """
 
@@ -33,29 +35,37 @@ class Admission:
         show(0)
 
     @asynccontextmanager
-    async def place(self, timeout_s: float = 0) -> AsyncIterator[None]:
+    async def place(self, has_left: Callable[[], bool], timeout_s: float = 0) -> AsyncIterator[None]:
         """Enter when there is a place to work, in the order of arrival.
 
         Raises Overloaded at once if `max_in_flight` requests work or wait, and where no place came within `timeout_s`,
-        at most LONGEST_WAIT_S; 0 is LONGEST_WAIT_S.
+        at most LONGEST_WAIT_S; 0 is LONGEST_WAIT_S. Raises Cancelled where the caller `has_left` while it waited.
         """
         if self._in_flight >= self._max_in_flight:
             raise Overloaded(f"{self._name} is busy with {self._max_in_flight} requests; try again.")
         self._count(1)
         try:
-            wait_s = min(timeout_s or LONGEST_WAIT_S, LONGEST_WAIT_S)
+            await self._turn(has_left, min(timeout_s or LONGEST_WAIT_S, LONGEST_WAIT_S))
             try:
-                await asyncio.wait_for(self._places.acquire(), wait_s)
-            except asyncio.TimeoutError:
-                raise Overloaded(
-                    f"{self._name} is busy: no turn came within {wait_s:g} s; try again."
-                ) from None
-            try:
+                if has_left():
+                    raise Cancelled("the request was cancelled.")
                 yield
             finally:
                 self._places.release()
         finally:
             self._count(-1)
+
+    async def _turn(self, has_left: Callable[[], bool], wait_s: float) -> None:
+        turn = asyncio.create_task(self._places.acquire())
+        clock = asyncio.get_running_loop().time
+        end = clock() + wait_s
+        while not (await asyncio.wait({turn}, timeout=min(GLANCE_S, max(0, end - clock()))))[0]:
+            if has_left():  # its place in the queue is free for another
+                turn.cancel()
+                raise Cancelled("the request was cancelled.")
+            if clock() >= end:
+                turn.cancel()
+                raise Overloaded(f"{self._name} is busy: no turn came within {wait_s:g} s; try again.")
 
     def _count(self, change: int) -> None:
         self._in_flight += change

@@ -11,7 +11,6 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from nexus_ensembles.errors import Cancelled
 from nexus_ensembles.imaging import photo_store
 from nexus_ensembles.triton.admission import Admission
 from nexus_ensembles.triton.batching import StepBatcher
@@ -93,20 +92,17 @@ class Pipeline:
     async def _serve(self, request: Any) -> None:
         """Answer a request, whatever happens: one without a last response would hang, and Triton with it."""
         sender = request.get_response_sender()
+        is_probe = _has_empty_image(request)
         try:
-            if _has_empty_image(request):
+            if is_probe:
                 await self._calls.drain()
                 await self.answer(request, sender)
-                return
-            try:
-                async with self._admission.place(request.timeout() / 1e6):
-                    if request.is_cancelled():  # while it waited
-                        raise Cancelled("the request was cancelled.")
+            else:
+                async with self._admission.place(request.is_cancelled, request.timeout() / 1e6):
                     await self.answer(request, sender)
-            except Exception as error:
-                self.failed(error)
-                raise
         except Exception as error:
+            if not is_probe:
+                self.failed(error)
             send_last(sender, self._signature.failure(error))
 
 

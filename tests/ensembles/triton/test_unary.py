@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from nexus_ensembles.errors import BadInput, Cancelled, NetworkFailed, NotBuilt, OutOfMemory, Overloaded
 
-from tests.support.pb_utils import BLS, InferenceResponse, Request, Tensor, TritonError
+from tests.support.pb_utils import BLS, InferenceResponse, MetricFamily, Request, Tensor, TritonError
 
 WAIT_S = 10.0  # until a response that never comes fails a test
 CONFIG: dict[str, Any] = {
@@ -236,6 +239,169 @@ def test_nothing_is_called_for_a_caller_who_has_gone(unary: Any, bls: BLS) -> No
     (response,) = serve(unary, calling_lama, Request({"image": IMAGE}, cancelled=True))
     assert error(response)[0] == "CANCELLED"
     assert bls.calls == []
+
+
+def test_each_request_answers_as_soon_as_it_is_done(unary: Any) -> None:
+    """Also where they came in one execution."""
+    gate = threading.Event()
+
+    async def pipeline(_networks: Any, image: bytes) -> dict[str, Any]:
+        if image == b"slow":
+            await asyncio.to_thread(gate.wait, WAIT_S)
+        return {"image": image, "score": 1.0}
+
+    model = start(unary, pipeline)
+    slow, quick = Request({"image": np.array([[b"slow"]], np.object_)}), Request({"image": IMAGE})
+    model.execute([slow, quick])
+    assert not answer(quick).has_error()
+    assert not slow.sender.sent
+    in_flight = MetricFamily.made["nexus_requests_in_flight"].metrics
+    gate.set()
+    assert not answer(slow).has_error()
+    model.finalize()
+    assert in_flight == {("doubler",): 0}
+
+
+def limited(**parameters: str) -> dict[str, Any]:
+    """CONFIG with parameters of its own."""
+    return {
+        **CONFIG,
+        "parameters": {
+            **CONFIG["parameters"],
+            **{key: {"string_value": value} for key, value in parameters.items()},
+        },
+    }
+
+
+def test_a_request_waits_for_its_turn_is_refused_or_has_gone(unary: Any) -> None:
+    """The bounds are the config's, the time is the request's."""
+    gate = threading.Event()
+    begun: list[bytes] = []
+
+    async def pipeline(_networks: Any, image: bytes) -> dict[str, Any]:
+        begun.append(image)
+        await asyncio.to_thread(gate.wait, WAIT_S)
+        return {"image": image, "score": 1.0}
+
+    model = start(unary, pipeline, limited(max_in_flight="4", max_at_work="1"))
+    working, waiting, gone = (Request({"image": IMAGE}) for _ in range(3))
+    hopeless = Request({"image": IMAGE}, timeout_us=10_000)
+    late = Request({"image": IMAGE})
+    model.execute([working, hopeless, waiting, gone, late])
+    assert error(answer(late)) == ("UNAVAILABLE", "doubler is busy with 4 requests; try again.")
+    assert error(answer(hopeless)) == (
+        "UNAVAILABLE",
+        "doubler is busy: no turn came within 0.01 s; try again.",
+    )
+    gone.cancelled = True
+    gate.set()
+    assert not answer(working).has_error()
+    assert not answer(waiting).has_error()
+    assert error(answer(gone))[0] == "CANCELLED"
+    model.finalize()
+    assert len(begun) == 2
+
+
+class Held:
+    """A network that answers `held` calls only when all of them are under way."""
+
+    def __init__(self, bls: BLS, held: int) -> None:
+        self._bls, self._held = bls, held
+        self.calls: list[str] = []
+        self.ended = asyncio.Event()
+
+    async def __call__(self, network: str) -> InferenceResponse:
+        self.calls.append(network)
+        if len(self.calls) >= self._held:
+            self.ended.set()
+        await self.ended.wait()
+        return self._bls.response
+
+
+def test_equal_calls_of_a_shared_network_that_meet_are_made_once(
+    unary: Any, utils: Any, bls: BLS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their content: three requests on one photo, two on another, and one again when the first have ended."""
+    network = hold(utils, bls, monkeypatch, 2)
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    photos = [b"1", b"2", b"1", b"2", b"1"]
+    requests = [Request({"image": np.array([[photo]], np.object_)}) for photo in photos]
+    again = Request({"image": np.array([[b"1"]], np.object_)})
+    model = start(unary, filling, limited(shared_networks="lama"))
+    model.execute(requests)
+    assert [answer(request).output_tensors()[1].as_numpy().item() for request in requests] == [28] * 5
+    assert network.calls == ["lama"] * 2
+    model.execute([again])
+    assert not answer(again).has_error()
+    model.finalize()
+    assert network.calls == ["lama"] * 3
+
+
+def test_a_call_that_fails_fails_all_that_share_it(
+    unary: Any, utils: Any, bls: BLS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = hold(utils, bls, monkeypatch, 2)
+    bls.response = InferenceResponse(error=TritonError("Model lama is not ready."))
+    requests = [Request({"image": np.array([[photo]], np.object_)}) for photo in (b"1", b"1", b"2")]
+    responses = serve(unary, filling, *requests, config=limited(shared_networks="lama"))
+    assert [error(response)[0] for response in responses] == ["UNAVAILABLE"] * 3
+    assert network.calls == ["lama"] * 2
+
+
+def test_calls_of_other_networks_are_all_made(unary: Any, bls: BLS) -> None:
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+    requests = [Request({"image": np.array([[b"1"]], np.object_)}) for _ in range(3)]
+    serve(unary, filling, *requests, config=limited(shared_networks="u2net"))
+    assert len(bls.calls) == 3
+
+
+def test_a_probe_waits_for_the_calls_under_way_alone(
+    unary: Any, utils: Any, bls: BLS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for no place: a pipeline that is full serves. While a network hangs, it gets no answer."""
+    network = hold(utils, bls, monkeypatch, 2)
+    bls.response = InferenceResponse([Tensor("filled", np.full((1, 4), 7))])
+
+    async def pipeline(networks: Any, image: bytes) -> dict[str, Any]:
+        if not image:
+            raise BadInput("the image is empty.")
+        return await filling(networks, image)
+
+    model = start(unary, pipeline, limited(max_in_flight="1"))
+    request, probe, late = (
+        Request({"image": np.array([[image]], np.object_)}) for image in (b"1", b"", b"1")
+    )
+    model.execute([request])
+    wait_until(lambda: bool(network.calls))
+    model.execute([probe, late])
+    assert error(answer(late))[0] == "UNAVAILABLE"
+    assert not probe.sender.ended.wait(0.1)
+    model._loop.call_soon_threadsafe(network.ended.set)
+    assert error(answer(probe)) == ("INVALID_ARG", "the image is empty.")
+    assert not answer(request).has_error()
+    model.finalize()
+
+
+async def filling(networks: Any, image: bytes) -> dict[str, Any]:
+    outputs = await networks.run("lama", image=np.full((20, 3), int(image), np.uint8))
+    return {"image": image, "score": outputs["filled"].sum()}
+
+
+def hold(utils: Any, bls: BLS, monkeypatch: pytest.MonkeyPatch, held: int) -> Held:
+    network = Held(bls, held)
+
+    def call(model_name: str, **_: Any) -> Any:
+        return types.SimpleNamespace(async_exec=lambda: network(model_name))
+
+    monkeypatch.setattr(utils, "InferenceRequest", call)
+    return network
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_requests_of_one_execution_may_call_networks_more_or_less_often(unary: Any, bls: BLS) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,15 @@ def subset(folder: Path, *models: str) -> Path:
 def executions(triton: grpc.InferenceServerClient, model: str) -> int:
     """How many times Triton has executed `model` (a batch counts once, a cache hit not at all)."""
     return int(triton.get_inference_statistics(model).model_stats[0].execution_count)
+
+
+def in_flight(server: LocalServer, pipeline: str) -> int:
+    """How many requests `pipeline` has admitted and not answered yet, by its own metric."""
+    with urllib.request.urlopen(server.metrics_url) as response:
+        (count,) = re.findall(
+            rf'nexus_requests_in_flight\{{pipeline="{pipeline}"\}} (\d+)', response.read().decode()
+        )
+    return int(count)
 
 
 def processes(server: LocalServer) -> list[psutil.Process]:
