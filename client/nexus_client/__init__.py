@@ -21,6 +21,7 @@ from ._transport import AsyncTransport, Transport
 from .exceptions import (
     Cancelled,
     DeadlineExceeded,
+    ImageNotHeld,
     InputNotFound,
     InvalidInput,
     NexusError,
@@ -46,6 +47,7 @@ __all__ = [
     "FillSettings",
     "GenerativeFill",
     "ImageInput",
+    "ImageNotHeld",
     "InputNotFound",
     "InvalidInput",
     "Labels",

@@ -1,6 +1,7 @@
 """One call from start to end: build, send, retry within the budget, read. Knows nothing of gRPC.
 
-Only `Unavailable` is retried, and of a stream only up to its first answer. A call's `timeout` is its whole budget:
+Only `Unavailable` is retried, and of a stream only up to its first answer. An image that a server has seen is sent by
+reference, and whole where the server no longer holds it. A call's `timeout` is its whole budget:
 encoding, every try and every wait; each try gets what remains, and no wait takes more than half of it.
 """
 
@@ -19,7 +20,15 @@ from ._retry import RetryPolicy
 from ._runtime import Runtime
 from ._tensors import Tensors
 from ._transport import AsyncTransport
-from .exceptions import DeadlineExceeded, InvalidInput, NotDeployed, OutOfMemory, ServerError, Unavailable
+from .exceptions import (
+    DeadlineExceeded,
+    ImageNotHeld,
+    InvalidInput,
+    NotDeployed,
+    OutOfMemory,
+    ServerError,
+    Unavailable,
+)
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -118,12 +127,22 @@ class Caller:
         """Send the request until a server takes it or the budget ends; return that try's answer."""
         waits = self._retries.waits(self._draw) if self._retries else iter(())
         reason = ""
+        place = (self._address, request.model)
+        inputs = await self._runtime.compute(lambda: request.inputs_for(place))
         while True:
             call.tries += 1
             allowed = call.left()
             try:
-                answer = attempt(request.model, request.inputs, allowed)
-                return await self._disambiguate(request.model, answer, call)
+                answer = await self._disambiguate(
+                    request.model, attempt(request.model, inputs, allowed), call
+                )
+                request.arrived(place)
+                return answer
+            except ImageNotHeld:
+                if inputs is request.inputs:
+                    raise
+                inputs = request.inputs
+                continue
             except DeadlineExceeded:
                 # If an outage left little time for the last try, the server may not be slow: report the outage.
                 if not reason or allowed > call.budget / 2:

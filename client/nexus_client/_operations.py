@@ -17,7 +17,16 @@ import numpy as np
 from PIL import Image
 
 from ._arguments import Array, Box, Labels, Points, integer, number, object_prompt, pixels, string
-from ._images import ImageInput, MaskInput, decode_image, decode_mask, encode_image, encode_mask
+from ._images import (
+    EncodedImage,
+    ImageInput,
+    MaskInput,
+    Place,
+    decode_image,
+    decode_mask,
+    encode_image,
+    encode_mask,
+)
 from ._results import FillProgress, GenerativeFill, Segmentation, SmartRemoval
 from ._tensors import INT32_MAX, Tensors, blob, int32, only, only_bytes, text
 
@@ -38,7 +47,8 @@ INT64_MAX = 2**63 - 1
 class Request(Generic[T]):
     """Inputs for a model, and how to read each answer.
 
-    `streams`: the model may answer several times. `is_result`: True for the last answer, False for progress.
+    `streams`: the model may answer several times. `is_result`: True for the last answer, False for progress. `handle`:
+    the image as `open` returned it, which may be sent by reference.
     """
 
     model: str
@@ -46,6 +56,18 @@ class Request(Generic[T]):
     read: Callable[[Tensors], T]
     streams: bool = False
     is_result: Callable[[Tensors], bool] = lambda _: True
+    handle: EncodedImage | None = None
+
+    def inputs_for(self, place: Place) -> Tensors:
+        """The inputs to send first to `place`: with a reference for the image, if that is where it has been sent."""
+        if self.handle is None or not self.handle.was_sent_to(place):
+            return self.inputs
+        return {**self.inputs, "image": blob(self.handle.reference)}
+
+    def arrived(self, place: Place) -> None:
+        """Take note that `place` has answered."""
+        if self.handle is not None:
+            self.handle.sent_to(place)
 
 
 class FillSettings(TypedDict, total=False):
@@ -96,7 +118,7 @@ def segment(
         "min_area": int32(DEFAULT_AREA) if min_area is None else pixels("min_area", min_area),
         "model": _model(model),
     }
-    return Request("segment", inputs, _read_segmentation)
+    return Request("segment", inputs, _read_segmentation, handle=_handle(image))
 
 
 def cleanup(image: ImageInput, mask: MaskInput, dilate: int) -> Request[Image.Image]:
@@ -106,7 +128,7 @@ def cleanup(image: ImageInput, mask: MaskInput, dilate: int) -> Request[Image.Im
         "mask": blob(encode_mask(mask)),
         "dilate": pixels("dilate", dilate),
     }
-    return Request("cleanup", inputs, _read_image)
+    return Request("cleanup", inputs, _read_image, handle=_handle(image))
 
 
 def smart_remove(
@@ -126,7 +148,7 @@ def smart_remove(
         "dilate": pixels("dilate", dilate),
         "model": _model(model),
     }
-    return Request("smart_remove", inputs, _read_removal)
+    return Request("smart_remove", inputs, _read_removal, handle=_handle(image))
 
 
 def remove_background(image: ImageInput, background: str, model: str | None) -> Request[Image.Image]:
@@ -136,12 +158,13 @@ def remove_background(image: ImageInput, background: str, model: str | None) -> 
         "background": string("background", background, " such as 'white'"),
         "model": _model(model),
     }
-    return Request("remove_background", inputs, _read_image)
+    return Request("remove_background", inputs, _read_image, handle=_handle(image))
 
 
 def fill(image: ImageInput, mask: MaskInput, prompt: str, settings: FillSettings) -> Request[GenerativeFill]:
     """Paint the mask from the prompt; one answer."""
-    return Request("generative_fill", _fill_inputs(image, mask, prompt, settings), _read_fill, streams=True)
+    inputs = _fill_inputs(image, mask, prompt, settings)
+    return Request("generative_fill", inputs, _read_fill, streams=True, handle=_handle(image))
 
 
 def fill_stream(
@@ -151,7 +174,13 @@ def fill_stream(
     inputs = _fill_inputs(image, mask, prompt, settings)
     inputs["progress"] = np.array([[True]])
     inputs["preview_every"] = integer("preview_every", preview_every, 0, INT32_MAX)
-    return Request("generative_fill", inputs, _read_event, streams=True, is_result=_is_result)
+    return Request(
+        "generative_fill", inputs, _read_event, streams=True, is_result=_is_result, handle=_handle(image)
+    )
+
+
+def _handle(image: ImageInput) -> EncodedImage | None:
+    return image if isinstance(image, EncodedImage) else None
 
 
 def _model(model: str | None) -> Array:

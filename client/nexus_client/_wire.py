@@ -11,6 +11,7 @@ from ._tensors import INT32_MAX, Tensors
 from .exceptions import (
     Cancelled,
     DeadlineExceeded,
+    ImageNotHeld,
     InvalidInput,
     NexusError,
     NotDeployed,
@@ -35,6 +36,9 @@ STREAM_METADATA = (("triton_grpc_error", "true"),)
 
 # The server's message begins so if UNAVAILABLE means that the device has no memory left.
 OUT_OF_MEMORY = "out of memory"
+
+# The server's message begins so if NOT_FOUND means an image sent by reference and not a model.
+NOT_HELD = "image sha256:"
 
 
 def check_address(url: str) -> str:
@@ -85,6 +89,8 @@ def translate(error: grpc.RpcError, timeout: float) -> NexusError:
     message = " ".join((error.details() or "").split())
     if code == "INVALID_ARGUMENT":
         return InvalidInput(message)
+    if code == "NOT_FOUND" and message.startswith(NOT_HELD):
+        return ImageNotHeld(message)
     if code == "NOT_FOUND":
         return NotDeployed(message)
     if code == "DEADLINE_EXCEEDED":

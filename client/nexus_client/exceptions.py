@@ -4,6 +4,7 @@
     ├── InvalidInput           the request is wrong; also a ValueError
     │   └── InputNotFound      an input file does not exist; also a FileNotFoundError
     ├── NotDeployed            the server is up and does not serve this operation
+    ├── ImageNotHeld           the server no longer holds an image that was sent by reference
     ├── Unavailable            no server answered within the call's budget
     │   └── OutOfMemory        the server lacks device memory for this call; not retried
     ├── DeadlineExceeded       the server took the call and was too slow; also a TimeoutError
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "Cancelled",
     "DeadlineExceeded",
+    "ImageNotHeld",
     "InputNotFound",
     "InvalidInput",
     "NexusError",
@@ -47,6 +49,13 @@ class InputNotFound(InvalidInput, FileNotFoundError):
 
 class NotDeployed(NexusError):
     """The server is ready and does not serve this operation: deploy its pipeline, or call another server."""
+
+
+class ImageNotHeld(NexusError):
+    """The server does not hold the image that a reference names, or no longer.
+
+    A transport raises it; a call then sends the image itself, so that it reaches no caller.
+    """
 
 
 class Unavailable(NexusError):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from nexus_ensembles.errors import BadInput
 from nexus_ensembles.imaging import geometry, png
-from nexus_ensembles.imaging.decode import Photo, decode_mask, decode_photo
+from nexus_ensembles.imaging.decode import Photo, decode_mask
+from nexus_ensembles.imaging.photo_store import PhotoStore, SentImage
 from nexus_ensembles.networks import Bool, Networks, UInt8
 
 # The network takes sides of multiples of this. Below 16, its coarsest level is one pixel, which cannot be reflected.
@@ -27,13 +28,15 @@ CROPS_MOST = 8
 MAX_DILATE = 255
 
 
-async def run(networks: Networks, *, image: bytes, mask: bytes, dilate: int = 3) -> dict[str, Any]:
+async def run(
+    networks: Networks, *, image: bytes, mask: bytes, dilate: int = 3, store: PhotoStore | None = None
+) -> dict[str, Any]:
     """Fill the pixels of `image` under `mask`, grown by an elliptical kernel of `dilate` pixels.
 
     Returns `image`: a PNG of the same size, RGBA where the input is not opaque. Its pixels outside the dilated mask are
-    those of the input, byte for byte. Raises BadInput.
+    those of the input, byte for byte. With a `store`, `image` may be a reference. Raises BadInput, ImageNotHeld.
     """
-    photo = await asyncio.to_thread(decode_photo, image)
+    photo = await (await SentImage.find(image, store)).decode()
     selected = await asyncio.to_thread(decode_mask, mask, photo.size)
     return {"image": await asyncio.to_thread(png.encode, await fill(networks, photo, selected, dilate))}
 

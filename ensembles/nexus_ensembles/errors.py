@@ -22,6 +22,16 @@ class BadInput(PipelineError):
     outcome = "rejected"
 
 
+class ImageNotHeld(PipelineError):
+    """An image was sent by reference, and its bytes are not held here (any more); send them.
+
+    Its text begins with "image sha256:".
+    """
+
+    code = "NOT_FOUND"
+    outcome = "rejected"
+
+
 class Overloaded(PipelineError):
     """The pipeline is full, no turn came in time, or a network's process is being restarted; try again."""
 

@@ -23,7 +23,8 @@ from nexus_ensembles.diffusion.schedulers import Scheduler
 from nexus_ensembles.diffusion.tiers import COOL_DOWN_SECONDS, Breaker, Tier
 from nexus_ensembles.errors import OutOfMemory
 from nexus_ensembles.imaging import png
-from nexus_ensembles.imaging.decode import Photo, decode_mask, decode_photo
+from nexus_ensembles.imaging.decode import Photo, decode_mask
+from nexus_ensembles.imaging.photo_store import PhotoStore, SentImage
 from nexus_ensembles.networks import Array, Bool, Float32, Networks
 from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
 from nexus_ensembles.prompts.content_filter import ContentFilter
@@ -135,6 +136,7 @@ class GenerativeFill:
         seed: int = 42,
         scheduler: str = "euler",
         preview_every: int = 0,
+        store: PhotoStore | None = None,
     ) -> AsyncGenerator[Progress | Result, None]:
         """Paint `prompt` into the pixels of `image` under `mask`; yields each step, then the result.
 
@@ -142,7 +144,8 @@ class GenerativeFill:
         `strength` below 1 the fill starts from the noised original, and takes that share of `steps`. A guidance_scale
         of 1 leaves the negative prompt out, at half the work. The same `seed` gives the same fill. When a tier runs
         out of memory the fill starts over with the next, and so does the count of its steps.
-        Raises BadInput, and OutOfMemory when no tier has room.
+        With a `store`, `image` may be a reference.
+        Raises BadInput, ImageNotHeld, and OutOfMemory when no tier has room.
         """
         began = time.perf_counter()
         parameters = FillParameters(
@@ -150,7 +153,7 @@ class GenerativeFill:
         )
         sampler = parameters.make_scheduler()
         self._content_filter.check(prompt)
-        photo = await asyncio.to_thread(decode_photo, image)
+        photo = await (await SentImage.find(image, store)).decode()
         selected = await asyncio.to_thread(decode_mask, mask, photo.size)
         encoded = [self._tokenizer.encode(text, self._tokenizer.end) for text in parameters.prompts]
         tokens = np.stack([encoding.ids for encoding in encoded])

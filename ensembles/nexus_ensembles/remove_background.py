@@ -14,7 +14,8 @@ from PIL import Image, ImageColor
 
 from nexus_ensembles.errors import BadInput, NotBuilt
 from nexus_ensembles.imaging import png
-from nexus_ensembles.imaging.decode import Photo, decode_photo
+from nexus_ensembles.imaging.decode import Photo
+from nexus_ensembles.imaging.photo_store import PhotoStore, SentImage
 from nexus_ensembles.models import Model, Models
 from nexus_ensembles.networks import Float32, Networks, UInt8
 
@@ -37,17 +38,23 @@ MODELS = Models(
 
 
 async def run(
-    networks: Networks, *, image: bytes, background: str = "white", model: str = ""
+    networks: Networks,
+    *,
+    image: bytes,
+    background: str = "white",
+    model: str = "",
+    store: PhotoStore | None = None,
 ) -> dict[str, Any]:
     """Replace the background of `image` by a colour, or by nothing.
 
     `background` is "transparent", a CSS colour name, or #rgb, #rrggbb, rgb(...), hsl(...). `model` is "u2net" or
     "isnet"; empty means "u2net". Returns `image`, a PNG: RGBA with the photo's own colours when transparent, else RGB
-    blended onto the colour. Raises BadInput, also where the model is not built.
+    blended onto the colour. With a `store`, `image` may be a reference. Raises BadInput, also where the model is not
+    built, and ImageNotHeld.
     """
     saliency = MODELS.get(model)
     colour = parse_background(background)
-    photo = await asyncio.to_thread(decode_photo, image)
+    photo = await (await SentImage.find(image, store)).decode()
     small = await asyncio.to_thread(_shrink, photo.rgb, saliency.side)
     try:
         outputs = await networks.run(saliency.name, image=small)

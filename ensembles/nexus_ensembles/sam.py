@@ -54,7 +54,10 @@ class ResizeLongestSide(_Transform):
         return side, side
 
     def apply_image(self, rgb: UInt8) -> UInt8:
-        """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM does (bilinear, anti-aliased), padded."""
+        """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM does (bilinear, anti-aliased), padded.
+
+        `rgb` may be of fewer pixels, the same photo read at a lower scale.
+        """
         width, height = self.resized
         border = (0, SIDE - height, 0, SIDE - width)
         resized = _resize(rgb, self.resized)
@@ -85,13 +88,21 @@ class ResizeToSquare(_Transform):
     """SAM 2's SAM2Transforms: the photo is stretched to all of the 1024 x 1024 square, whatever its ratio."""
 
     @property
+    def resized(self) -> tuple[int, int]:
+        """Width and height of the photo inside the square: all of it."""
+        return SIDE, SIDE
+
+    @property
     def cell(self) -> tuple[int, int]:
         """Width and height, in pixels of the photo rounded up, of a cell of the low-resolution logits."""
         return -(-self.width // LOGITS_SIDE), -(-self.height // LOGITS_SIDE)
 
     def apply_image(self, rgb: UInt8) -> UInt8:
-        """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM 2 does (bilinear, anti-aliased)."""
-        return _resize(rgb, (SIDE, SIDE))
+        """UINT8 [height, width, 3] -> UINT8 [1024, 1024, 3], resized as SAM 2 does (bilinear, anti-aliased).
+
+        `rgb` may be of fewer pixels, the same photo read at a lower scale.
+        """
+        return _resize(rgb, self.resized)
 
     def apply_coords(self, points: Float32) -> Float32:
         """FP32 [N, 2] pixels of the photo -> FP32 [N, 2] pixels of the square."""

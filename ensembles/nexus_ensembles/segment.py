@@ -1,7 +1,7 @@
 """segment: clicks or a box on a photo -> the mask of one object, by Segment Anything or its second generation.
 
-The photo is encoded once: the server caches the encoder by content, so every further click on the same photo costs
-the decoder alone.
+The photo is encoded once: its store keeps its size and what the encoder made of it, so every further click on the same
+photo costs the decoder alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from nexus_ensembles.errors import BadInput, NotBuilt
 from nexus_ensembles.imaging import png, regions
-from nexus_ensembles.imaging.decode import decode_photo
+from nexus_ensembles.imaging.decode import Size, decode_reduced
+from nexus_ensembles.imaging.photo_store import PhotoStore, SentImage
 from nexus_ensembles.networks import Array, Bool, Float32, Networks, UInt8
 from nexus_ensembles.sam import MODELS, Resize, Sam
 
@@ -25,6 +26,9 @@ MIN_AREA = 100
 TOKENS = 8
 # The confidence given to a rough mask as a mask prompt, in logits: a sure one, but open to correction.
 ROUGH_LOGIT = 6.0
+# A large JPEG is read at a lower scale, of at least so many times the frame's sides. Against masks of the same photos
+# of 13 megapixels, read whole, fourteen prompts have an IoU of 0.990 to 1.000; at once the sides, of 0.937 to 1.000.
+OVERSAMPLING = 2
 # The labels that the decoders know beside 1 (positive) and 0 (negative).
 BOX_CORNERS = (2.0, 3.0)
 NOT_A_POINT = -1.0  # SAM's own token for "there is no box"
@@ -95,6 +99,26 @@ class Prompt:
         }
 
 
+@dataclass(frozen=True)
+class EncodedPhoto:
+    """A photo as the decoder takes it: its `size` (width, height), and the encoder's outputs by name.
+
+    Held in place of the encoder's input, the square of 3 MB, though they are 4 MB for SAM and 16 MB for SAM 2: to get
+    them for a square from the server's response cache takes 18 ms of copies, where the decoder takes 80 ms.
+    """
+
+    size: Size
+    features: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class FramedPhoto:
+    """A photo as the encoder takes it: its `size` (width, height), and the `square`, UINT8 [1024, 1024, 3]."""
+
+    size: Size
+    square: UInt8
+
+
 class Prediction(NamedTuple):
     """`mask` is BOOL [H, W], `score` its predicted IoU, `cell` the (width, height) of a decoder's cell in the photo."""
 
@@ -112,45 +136,56 @@ async def run(
     box: Array | None = None,
     min_area: int = -1,
     model: str = "",
+    store: PhotoStore | None = None,
 ) -> dict[str, Any]:
     """Segment the object that `points` (with `labels`, by default all positive) or `box` show.
 
     `model` is "sam" or "sam2"; empty means "sam". Returns `mask`, an 8-bit grey PNG of the photo's size (255 inside),
     and `score`, the IoU that the model predicts. Drops specks and holes of fewer than `min_area` pixels of the 1024
-    square; 0 keeps them, -1 means MIN_AREA. Raises BadInput.
+    square; 0 keeps them, -1 means MIN_AREA. With a `store`, `image` may be a reference. Raises BadInput, ImageNotHeld.
     """
     sam = MODELS.get(model)
-    photo = await asyncio.to_thread(decode_photo, image)
+    sent = await SentImage.find(image, store)
+    photo = await prepare(sam, sent)
     prompt = Prompt.parse(points, labels, box, photo.size)
-    found = await predict(networks, sam, photo.rgb, prompt, min_area)
+    found = await predict(networks, sam, sent, photo, prompt, min_area)
     return {
         "mask": await asyncio.to_thread(png.encode, found.mask.view(np.uint8) * np.uint8(255)),
         "score": found.score,
     }
 
 
+async def prepare(model: Sam, image: SentImage) -> EncodedPhoto | FramedPhoto:
+    """Read a photo into the encoder's square, unless it is held, encoded. Raises BadInput, ImageNotHeld."""
+    held: EncodedPhoto | None = image.get(model.name)
+    if held is not None:
+        return held
+    return await asyncio.to_thread(_frame, model, image.data)
+
+
 async def predict(
     networks: Networks,
     model: Sam,
-    rgb: UInt8,
+    image: SentImage,
+    photo: EncodedPhoto | FramedPhoto,
     prompt: Prompt,
     min_area: int = -1,
     rough_mask: Bool | None = None,
 ) -> Prediction:
-    """Segment UINT8 [H, W, 3] `rgb`; `rough_mask`, BOOL [H, W], is an optional mask prompt.
+    """Segment the `photo` that `prepare` made of `image`; `rough_mask`, BOOL [H, W], is an optional mask prompt.
 
     Raises BadInput where the model is not built.
     """
-    resize = model.resize(rgb.shape[1], rgb.shape[0])
-    square = await asyncio.to_thread(resize.apply_image, rgb)
+    resize = model.resize(*photo.size)
     hint = np.zeros((256, 256), np.float32)
     if rough_mask is not None:
         hint = ROUGH_LOGIT * resize.mask_prompt(rough_mask)
     try:
-        encoded = await networks.run(f"{model.name}_encoder", image=square)
+        if isinstance(photo, FramedPhoto):
+            photo = await _encode(networks, model, image, photo)
         decoded = await networks.run(
             f"{model.name}_decoder",
-            **{name: encoded[name] for name in model.features},
+            **photo.features,
             **prompt.tokens(model, resize),
             mask_input=hint[None],
             has_mask=np.array([rough_mask is not None], np.float32),
@@ -162,6 +197,23 @@ async def predict(
     area = MIN_AREA if min_area < 0 else min_area
     mask = await asyncio.to_thread(_to_mask, resize, masks[token], area)
     return Prediction(mask, float(scores[token]), resize.cell)
+
+
+async def _encode(networks: Networks, model: Sam, image: SentImage, photo: FramedPhoto) -> EncodedPhoto:
+    outputs = await networks.run(f"{model.name}_encoder", image=photo.square)
+    # Copies: what Triton hands over lies in the memory that its processes share.
+    encoded = EncodedPhoto(photo.size, {name: np.array(outputs[name]) for name in model.features})
+    image.keep(model.name, encoded, sum(array.nbytes for array in encoded.features.values()))
+    return encoded
+
+
+def _frame(model: Sam, data: bytes) -> FramedPhoto:
+    def least(width: int, height: int) -> Size:
+        width, height = model.resize(width, height).resized
+        return OVERSAMPLING * width, OVERSAMPLING * height
+
+    photo, size = decode_reduced(data, least)
+    return FramedPhoto(size, model.resize(*size).apply_image(photo.rgb))
 
 
 def _to_mask(resize: Resize, logits: Float32, area: int) -> Bool:

@@ -44,6 +44,7 @@ def test_the_exported_names() -> None:
         "FillSettings",
         "GenerativeFill",
         "ImageInput",
+        "ImageNotHeld",
         "InputNotFound",
         "InvalidInput",
         "Labels",

@@ -32,6 +32,7 @@ class Tensor:
 
 class TritonError(Exception):
     INTERNAL, INVALID_ARG, UNAVAILABLE, CANCELLED = "INTERNAL", "INVALID_ARG", "UNAVAILABLE", "CANCELLED"
+    NOT_FOUND = "NOT_FOUND"
 
     def __init__(self, message: str, code: str = INTERNAL) -> None:
         super().__init__(message)

@@ -7,6 +7,7 @@ is within the limits.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,20 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Those that exchange width and height.
+_QUARTER_TURNS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+
+# The divisors of a side by which libjpeg decodes at a lower scale, from fewer coefficients a block.
+_JPEG_SCALES = (8, 4, 2)
+
+# Width and height in pixels.
+Size = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -69,13 +84,18 @@ def decode_photo(data: bytes, what: str = "image") -> Photo:
     Raises BadInput for anything but such an image within MAX_BYTES and MAX_PIXELS; `what` names the input in its
     sentence.
     """
-    upright = _open(data, what)
-    if not _has_alpha(upright):
-        opaque = _to_8_bit(upright)
-        return Photo(np.asarray(opaque if opaque.mode == "RGB" else opaque.convert("RGB")))
-    rgba = np.asarray(upright.convert("RGBA"))
-    alpha = np.ascontiguousarray(rgba[..., 3])
-    return Photo(np.ascontiguousarray(rgba[..., :3]), None if (alpha == 255).all() else alpha)
+    upright, _ = _open(data, what)
+    return _to_photo(upright)
+
+
+def decode_reduced(data: bytes, least: Callable[[int, int], Size]) -> tuple[Photo, Size]:
+    """As `decode_photo`, but read a large JPEG at a half, a quarter or an eighth of its size.
+
+    `least` gets the whole photo's width and height, as stored, and returns how many of them are needed at least.
+    Returns the photo and its whole size, upright.
+    """
+    upright, size = _open(data, "image", least=least)
+    return _to_photo(upright), size
 
 
 def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
@@ -83,7 +103,7 @@ def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
 
     Transparent pixels of a mask count as black. Raises BadInput, also for a mask that selects nothing or everything.
     """
-    upright = _open(data, what, size)
+    upright, _ = _open(data, what, size)
     if _has_alpha(upright):
         grey, alpha = upright.convert("LA").split()
         selected = np.minimum(np.asarray(grey), np.asarray(alpha)) > 127
@@ -96,8 +116,13 @@ def decode_mask(data: bytes, size: tuple[int, int], what: str = "mask") -> Bool:
     return np.asarray(selected)
 
 
-def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.Image:
-    """Decode `data` upright, of the given `size` if any. Raises BadInput for every fault of the file."""
+def _open(
+    data: bytes, what: str, size: Size | None = None, least: Callable[[int, int], Size] | None = None
+) -> tuple[Image.Image, Size]:
+    """Decode `data` upright, of the given `size` if any, reduced to no less than `least` if given.
+
+    Returns it with its size before any reduction. Raises BadInput for every fault of the file.
+    """
     if not data:
         raise BadInput(f"the {what} is empty.")
     if len(data) > MAX_BYTES:
@@ -128,6 +153,8 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
         try:
             if _is_short(data, picture):
                 raise ValueError("too short for its pixels")
+            if least:
+                _reduce(picture, least(width, height))
             picture.load()
             if picture.mode == "P" and picture.palette is None:
                 raise ValueError("no palette")
@@ -135,9 +162,27 @@ def _open(data: bytes, what: str, size: tuple[int, int] | None = None) -> Image.
             raise BadInput(f"the {what} is damaged: its {picture.format} data cannot be decoded.") from error
         turn = _turn(picture)
     upright = picture if turn is None else picture.transpose(turn)
-    if size and upright.size != size:
-        raise _unequal(what, upright.size, size)
-    return upright
+    whole = (height, width) if turn in _QUARTER_TURNS else (width, height)
+    if size and whole != size:
+        raise _unequal(what, whole, size)
+    return upright, whole
+
+
+def _reduce(picture: Image.Image, least: Size) -> None:
+    """Have libjpeg decode at the smallest of its scales that leaves `least`; no effect on other formats."""
+    room = min(picture.width // least[0], picture.height // least[1])
+    scale = next((scale for scale in _JPEG_SCALES if scale <= room), 1)
+    # Pillow chooses the scale by this size.
+    picture.draft(None, (max(1, picture.width // scale), max(1, picture.height // scale)))
+
+
+def _to_photo(upright: Image.Image) -> Photo:
+    if not _has_alpha(upright):
+        opaque = _to_8_bit(upright)
+        return Photo(np.asarray(opaque if opaque.mode == "RGB" else opaque.convert("RGB")))
+    rgba = np.asarray(upright.convert("RGBA"))
+    alpha = np.ascontiguousarray(rgba[..., 3])
+    return Photo(np.ascontiguousarray(rgba[..., :3]), None if (alpha == 255).all() else alpha)
 
 
 def _chunks(data: bytes) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from nexus_ensembles.imaging import photo_store
 from nexus_ensembles.triton.admission import Admission
 from nexus_ensembles.triton.batching import StepBatcher
 from nexus_ensembles.triton.metrics import InFlight
@@ -35,6 +36,7 @@ class Pipeline:
     max_in_flight       requests that are admitted; more are refused at once
     max_at_work         of these, the requests that work at once and hold decoded photos; the others wait their turn
     shared_networks     networks of which equal calls, under way at the same time, are made once
+    photo_store_bytes   the bound of what is kept of photos; without it nothing is, and none is taken by reference
     loop_networks       networks that are called in a loop, whose calls leave together: see `StepBatcher`
     batch_rows          how many rows the calls of a loop_network may have together
 
@@ -58,6 +60,7 @@ class Pipeline:
             parameters.get("shared_networks", "").split(),
             StepBatcher(parameters.get("loop_networks", "").split(), int(parameters.get("batch_rows", "1"))),
         )
+        self._store = photo_store.from_parameters(parameters)
         self.load(Path(args["model_repository"]) / args["model_version"], parameters)
         # A loop of our own. In Triton's, a request that ends at once, refused, races with the bookkeeping of its
         # coroutine, which then stays in memory and leaves an error in the log.

@@ -42,7 +42,7 @@ class StreamingPipeline(Pipeline):
                 # In a thread: base64 of the largest file takes half a second.
                 inputs[name] = await asyncio.to_thread(data_urls.decode, value, name)
         networks = _CountedNetworks(request, self._calls, self._metrics)
-        async with aclosing(self._pipeline.run(networks, **inputs)) as events:
+        async with aclosing(self._pipeline.run(networks, **inputs, **self._store)) as events:
             async for event in events:
                 if isinstance(event, Result):
                     self._metrics.painted(event.model, self._pipeline.breaker_open)

@@ -20,6 +20,6 @@ class UnaryPipeline(Pipeline):
 
     async def answer(self, request: Any, sender: Any) -> None:
         outputs = await type(self).run(
-            TritonNetworks(request, self._calls), **self._signature.values(request)
+            TritonNetworks(request, self._calls), **self._signature.values(request), **self._store
         )
         send_last(sender, self._signature.response(outputs))

@@ -27,6 +27,12 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def png_noise(height: int, width: int) -> bytes:
+    """A PNG of several kilobytes, the same each time."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return png(Image.fromarray(pixels))
+
+
 def size_of(encoded: bytes) -> tuple[int, int]:
     """The size of an image, or a fixed one for bytes that are no image."""
     try:

@@ -54,8 +54,9 @@ class Fill:
         return self
 
     async def run(
-        self, networks: Any, image: bytes, mask: bytes, prompt: str, steps: int = 3, **other: Any
+        self, networks: Any, image: bytes, mask: bytes, prompt: str, store: Any, steps: int = 3, **other: Any
     ) -> AsyncGenerator[Any, None]:
+        assert store.held_bytes == 0  # the config bounds one
         self.seen.append({"image": image, "mask": mask, "prompt": prompt, **other})
         step = 0
         try:
