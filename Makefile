@@ -52,6 +52,8 @@ lint: .venv/.tests .venv-export/.tests ## check style, types and the direction o
 .PHONY: bench
 bench: .venv/.tests .venv-export/.tests models ## measure on this machine and write benchmarks/results
 	@$(SERVE)/python -m benchmarks.serving
+	@$(SERVE)/python -m benchmarks.serving_latency
+	@$(SERVE)/python -m benchmarks.clicks
 	@$(SERVE)/python -m benchmarks.generative_fill
 	@$(SERVE)/python -m benchmarks.content_filter
 	@$(EXPORT)/python -m benchmarks.quality

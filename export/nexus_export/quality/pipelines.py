@@ -17,6 +17,7 @@ from nexus_ensembles import cleanup, remove_background, segment
 from nexus_ensembles.diffusion.tiers import Breaker, Tier
 from nexus_ensembles.generative_fill import GenerativeFill
 from nexus_ensembles.imaging import decode, png
+from nexus_ensembles.imaging.photo_store import SentImage
 from nexus_ensembles.prompts.clip_tokenizer import ClipTokenizer
 from nexus_ensembles.prompts.content_filter import ContentFilter
 from nexus_ensembles.sam import MODELS
@@ -139,9 +140,14 @@ def _seed(split: Split, index: int) -> int:
 def _segment(network: Network, split: Split, photos: Sequence[Photo]) -> Iterator[_Run]:
     name, _, part = network.name.rpartition("_")
     model = MODELS.get(name)
+    unsent = SentImage(b"", "", None)  # of which nothing is kept
     for index, photo in enumerate(photos):
+        size = (photo.pixels.shape[1], photo.pixels.shape[0])
+        framed = segment.FramedPhoto(size, model.resize(*size).apply_image(photo.pixels))
         for prompt, rough in _prompts(photo, _seed(split, index)):
-            predict = partial(segment.predict, model=model, rgb=photo.pixels, prompt=prompt, rough_mask=rough)
+            predict = partial(
+                segment.predict, model=model, image=unsent, photo=framed, prompt=prompt, rough_mask=rough
+            )
             if part == "encoder":  # all prompts on a photo share its embedding
                 yield _Run(predict)
                 break
