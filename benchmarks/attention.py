@@ -86,7 +86,7 @@ def run(graph: Path, inputs: Path) -> dict[str, float]:
     """Seconds a run and MiB above the loaded network, of a graph in this process."""
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     given = {value.name: np.load(inputs)[value.name] for value in session.get_inputs()}
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here: see proc(5)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here: see proc(5)
     loaded = _peak_mib()
     seconds = []
     for _ in range(RUNS + 1):

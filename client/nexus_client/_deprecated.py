@@ -11,7 +11,12 @@ from functools import partial
 from typing import Any
 
 from ._images import EncodedImage
-from ._operations import PIPELINES
+
+# The operations of 0.3; a newer one has no old form.
+METHODS = (
+    *("segment", "cleanup", "smart_remove", "remove_background"),
+    *("generative_fill", "generative_fill_stream"),
+)
 
 
 class Photo(EncodedImage):
@@ -22,7 +27,7 @@ class Photo(EncodedImage):
         object.__setattr__(self, "_client", client)  # the image is frozen
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name not in (*PIPELINES, "generative_fill_stream"):
+        if name not in METHODS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         warnings.warn(
             f"photo.{name}(...) is deprecated: use client.{name}(photo, ...)",

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nexus_client import PIPELINES, AsyncClient, AsyncPhoto, Client, Photo
+from nexus_client import AsyncClient, AsyncPhoto, Client, Photo
+from nexus_client._deprecated import METHODS
 
 from tests.client.support.fakes import AsyncMockTransport, Call, MockTransport
 
@@ -31,7 +32,7 @@ def assert_same(calls: list[Call]) -> None:
 
 
 def test_every_operation_is_tested_here() -> None:
-    assert set(OPERATIONS) == {*PIPELINES, "generative_fill_stream"}
+    assert set(OPERATIONS) == set(METHODS)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -128,11 +128,11 @@ def _open(
     if len(data) > MAX_BYTES:
         raise BadInput(f"the {what} has {len(data)} bytes; at most {MAX_BYTES} are accepted.")
     if data.count(b"iCCP") > MAX_PROFILES:
-        raise BadInput(f"the {what} holds more than {MAX_PROFILES} colour profiles; save it anew.")
+        raise BadInput(f"the {what} holds more than {MAX_PROFILES} colour profiles; save it again.")
     if data.startswith(jpeg.SIGNATURE):
         jpeg.check(data, what)
     elif data.startswith(png.SIGNATURE) and _chunks(data) > MAX_CHUNKS:
-        raise BadInput(f"the {what} is a PNG of more than {MAX_CHUNKS} chunks; save it anew.")
+        raise BadInput(f"the {what} is a PNG of more than {MAX_CHUNKS} chunks; save it again.")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's plugins raise any class on a malformed header

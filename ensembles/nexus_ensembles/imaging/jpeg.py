@@ -34,9 +34,9 @@ def check(data: bytes, what: str) -> None:
             end = start + int.from_bytes(data[start : start + 2], "big")
         scans += marker == _SCAN
         if scans > MAX_SCANS:
-            raise BadInput(f"the {what} is a JPEG of more than {MAX_SCANS} scans; save it anew.")
+            raise BadInput(f"the {what} is a JPEG of more than {MAX_SCANS} scans; save it again.")
         if number > MAX_SEGMENTS:
-            raise BadInput(f"the {what} is a JPEG of more than {MAX_SEGMENTS} segments; save it anew.")
+            raise BadInput(f"the {what} is a JPEG of more than {MAX_SEGMENTS} segments; save it again.")
     if not scans or stray > MAX_STRAY_BYTES:
         raise BadInput(f"the {what} is not a readable PNG, JPEG or WebP file.")
 

@@ -104,9 +104,11 @@ def insert(
             values, scales = quantised_weights(
                 numpy_helper.to_array(weights[layer.weights]), layer.axis, weight_max
             )
-            # One zero point a layer: where `inference.EXACT_INT8` turns weights into UINT8, onnxruntime names the new
-            # zero point after the old one, and fails on the second of two layers that share one.
-            constants = [f"{layer.weights}_scale", f"{layer.weights}_zero"]
+            # Weights beyond CPU_WEIGHT_MAX have a zero point a layer: where `inference.EXACT_INT8` turns them into
+            # UINT8, onnxruntime names the new zero point after the old one, and fails if two layers share one.
+            is_converted = weight_max > CPU_WEIGHT_MAX
+            zero = f"{layer.weights}_zero" if is_converted else f"zeros_{scales.size}"
+            constants = [f"{layer.weights}_scale", zero]
             arrays.update(
                 {layer.weights: values, constants[0]: scales, constants[1]: np.zeros(scales.size, np.int8)}
             )

@@ -126,12 +126,12 @@ def test_metadata_are_limited() -> None:
         refused(png(9, 9, extra=bomb), "the image is not a readable PNG, JPEG or WebP file.")
     refused(
         png(9, 9, extra=text(b"iCCP", 2**10) * 9),
-        "the image holds more than 8 colour profiles; save it anew.",
+        "the image holds more than 8 colour profiles; save it again.",
     )
     assert decode_photo(png(9, 9, extra=text(b"teXt", 0) * 1000)).size == (9, 9)
     refused(
         png(9, 9, extra=text(b"teXt", 0) * 20_000),
-        "the image is a PNG of more than 20000 chunks; save it anew.",
+        "the image is a PNG of more than 20000 chunks; save it again.",
     )
 
 

@@ -33,7 +33,7 @@ def refused(data: bytes, sentence: str) -> None:
 
 def test_a_hundred_scans_are_accepted_and_no_more() -> None:
     assert decode_photo(with_scans(100)).size == (16, 16)
-    refused(with_scans(101), "the image is a JPEG of more than 100 scans; save it anew.")
+    refused(with_scans(101), "the image is a JPEG of more than 100 scans; save it again.")
 
 
 # Bytes that a decoder skips between two scans must not hide the scans behind it: fill bytes, a reserved marker in the
@@ -52,7 +52,7 @@ def test_segments_are_limited_before_pillow_reads_them(monkeypatch: pytest.Monke
     assert decode_photo(data[:2] + comment * 4900 + data[2:]).size == (16, 16)
     monkeypatch.setattr("PIL.Image.open", read)
     refused(
-        data[:2] + comment * 5001 + data[2:], "the image is a JPEG of more than 5000 segments; save it anew."
+        data[:2] + comment * 5001 + data[2:], "the image is a JPEG of more than 5000 segments; save it again."
     )
 
 
