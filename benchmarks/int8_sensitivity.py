@@ -74,6 +74,7 @@ def measure_sensitivity(network: Network, models: Path, evaluator: Evaluator, fo
         print(network.name, label, gates[label], flush=True)
     return {
         "layers": len(found),
+        "weight_bits": CPU_WEIGHT_MAX.bit_length() + 1,
         "metric": network.gate.metric,
         "bound": network.gate.bounds["int8"],
         "kept": gates,
@@ -95,7 +96,9 @@ def page(results: Mapping[str, Any]) -> str:
             "",
             f"## {name}",
             "",
-            f"{figures['layers']} layers; {figures['metric']}, bound {figures['bound']}.",
+            # What was measured before CPUs got 7 bits does not say.
+            f"{figures['layers']} layers, weights of {figures.get('weight_bits', 8)} bits; {figures['metric']}, bound "
+            f"{figures['bound']}.",
         ]
         text += ["", "| kept above INT8 | mean | worst |", "|---|---|---|"]
         text += [f"| {label} | {gate['mean']} | {gate['worst']} |" for label, gate in figures["kept"].items()]
