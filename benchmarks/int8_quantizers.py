@@ -15,13 +15,13 @@ from nexus_export.exported import Array
 from nexus_export.networks import Network, artifact
 from nexus_export.onnx_graphs.attention import decomposed
 from nexus_export.precision.folding import fold
-from nexus_export.precision.int8 import quantize, without
+from nexus_export.precision.int8 import quantize, quantized_model, without
 from nexus_export.precision.qdq import LAYERS, layers
-from nexus_export.precision.symmetric import make_symmetric
 from nexus_export.quality.evaluator import Evaluator
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from benchmarks.int8 import run, seconds
+from benchmarks.publish import processor
 
 Inputs = Mapping[str, Array]
 # Not SAM's encoder, which takes minutes.
@@ -75,9 +75,7 @@ def compare(network: Network, models: Path, evaluator: Evaluator, folder: Path) 
     calibration = list(evaluator.calibration(network))
     paths = {way: folder / f"{way}.onnx" for way in ("ours", "signed", "onnxruntime")}
     quantize(fp32, calibration, network.int8_keep, paths["ours"])
-    signed = onnx.load(str(paths["ours"]))
-    make_symmetric(signed)
-    onnx.save(signed, str(paths["signed"]))
+    onnx.save(quantized_model(fp32, calibration, network.int8_keep, "gpu"), str(paths["signed"]))
     quantize_with_onnxruntime(fp32, calibration, network.int8_keep, paths["onnxruntime"])
     plain, *quick = seconds((fp32, *paths.values()), calibration[0])
     figures: dict[str, Any] = {"metric": network.gate.metric, "bound": network.gate.bounds["int8"]}
@@ -95,12 +93,13 @@ def compare(network: Network, models: Path, evaluator: Evaluator, folder: Path) 
 def page(results: Mapping[str, Any]) -> str:
     """Markdown: a row a network and way."""
     lines = [
-        "INT8 written by `nexus_export.precision` (UINT8 activations), the same with signed activations around zero as "
-        "TensorRT takes them, and by onnxruntime.quantization on the same folded graph, same rows, same layers left "
-        "out, whose rest stays FP32 and whose attention is not fused. Size and processor time are shares of FP32's. "
-        "The UNets are tiny and random. Ours is the finer one of trained networks, the other one of the random UNets; "
-        "in time they are near one another. SmoothQuant and nvidia-modelopt were not compared. "
-        "Written by benchmarks/int8_quantizers.py.",
+        "INT8 for CPUs written by `nexus_export.precision` (`ours`: UINT8 activations, 7-bit weights), for TensorRT "
+        "(`signed`: activations around zero, weights of 8 bits), and by onnxruntime.quantization on the same folded "
+        "graph, same inputs, same layers left out, weights of 7 bits (`reduce_range`), whose rest stays FP32 and whose "
+        "attention is not fused. Size and processor time are shares of FP32's. SD 1.5's UNet is tiny and random. Ours "
+        "has the smaller files and is the finer one for SAM's decoder; onnxruntime's is the finer one for U2-Net and, "
+        "by less than half a dB, for LaMa and SDXL's UNet. SmoothQuant and nvidia-modelopt were not compared. "
+        f"Written by benchmarks/int8_quantizers.py on {processor()}.",
         "",
         "| network | gate | way | mean | worst | size | CPU time |",
         "|---|---|---|---|---|---|---|",
