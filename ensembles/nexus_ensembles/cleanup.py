@@ -1,7 +1,5 @@
 """cleanup: fill a masked hole from its surroundings (LaMa, arXiv:2109.07161)."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -3,8 +3,6 @@
 `code` is the member of Triton's TritonError, `outcome` the label of the metric nexus_fills_total.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 

@@ -1,7 +1,5 @@
 """Pipelines without a server, for debugging and parity tests: networks run in this process by onnxruntime."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The models of a pipeline, from which a request chooses by name."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 

@@ -1,7 +1,5 @@
 """The one seam of the pipelines: how they call networks."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np

@@ -3,8 +3,6 @@
 Both as the rembg package applies them.
 """
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Resizes a photo into the square that the encoder takes, brings a mask back out of it, and selects the mask to serve.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

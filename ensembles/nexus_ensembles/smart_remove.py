@@ -1,7 +1,5 @@
 """smart_remove: point at an object and it is gone; segment, then cleanup, in one call."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

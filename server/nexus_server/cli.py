@@ -1,7 +1,5 @@
 """The `nexus-server` command."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import ipaddress

@@ -1,7 +1,5 @@
 """Waits for requests in flight, which the pipelines report in Triton's metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

@@ -3,8 +3,6 @@
 A plan runs only on the GPU architecture and the TensorRT version that it was built with; its manifest names both.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

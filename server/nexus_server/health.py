@@ -3,8 +3,6 @@
 Triton itself reports a model as ready when its process has died (server#8604).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator

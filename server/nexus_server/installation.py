@@ -1,7 +1,5 @@
 """Finds the tritonserver to run: that of the vendor's image if present, else the embedded one, set up from a wheel."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

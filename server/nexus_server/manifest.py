@@ -3,8 +3,6 @@
 export/nexus_export/engines/manifest.py writes the file; tests/export/engines/test_artifact.py checks that both agree.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the kernel knows of one process; a process that is gone raises nothing."""
 
-from __future__ import annotations
-
 import psutil
 
 

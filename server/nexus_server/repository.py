@@ -1,7 +1,5 @@
 """Reads a model repository: which models can be served, and what the others lack."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

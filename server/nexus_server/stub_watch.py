@@ -1,7 +1,5 @@
 """Watches the stubs below a tritonserver: which died, which are stopped, which use CPU."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """Runs a tritonserver, and restarts it whenever it no longer serves."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal

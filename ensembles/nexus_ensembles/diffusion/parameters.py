@@ -1,7 +1,5 @@
 """The parameters of generative_fill beside the images, checked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nexus_ensembles.diffusion.schedulers import Scheduler, make_scheduler

@@ -1,7 +1,5 @@
 """Previews of a fill under way, from its latents and without the VAE."""
 
-from __future__ import annotations
-
 import io
 
 import cv2

@@ -12,8 +12,6 @@ configuration has no spacing, so there diffusers falls back on each class's own 
 DPM++); here "leading", SDXL's published value, holds for both, so that a fill's steps are the same on either tier.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable

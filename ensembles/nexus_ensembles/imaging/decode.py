@@ -4,8 +4,6 @@ The order of checks: byte length, header (format, pixels), decoding, meaning. No
 is within the limits.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Bounds the cost of decoding a JPEG by its segments (ITU-T T.81, annex B), without decoding it."""
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ It filters and deflates strips of rows in parallel and joins them as pigz joins 
 full flush, which makes the strips one zlib stream (RFC 1950) once its checksum is added.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Cleans a mask by its connected regions: drops specks, fills holes and slivers at the photo's edge."""
 
-from __future__ import annotations
-
 import itertools
 
 import cv2

@@ -1,7 +1,5 @@
 """Bounds a pipeline's requests: how many there may be, how many work at once, how long one waits. Knows no Triton."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

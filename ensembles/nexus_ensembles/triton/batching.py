@@ -5,8 +5,6 @@ requests that call a network once. Loops that run side by side reach each of the
 here the early ones wait for the others.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping

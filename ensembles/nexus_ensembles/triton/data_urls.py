@@ -1,7 +1,5 @@
 """Files as text, for protocols that carry text alone: data URLs in base64 (RFC 2397)."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 

@@ -1,7 +1,5 @@
 """The pipelines' metrics, for Prometheus, on Triton's own metrics port."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import triton_python_backend_utils as pb_utils

@@ -1,7 +1,5 @@
 """Networks called from within a request by Triton's asynchronous BLS (business logic scripting)."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Collection
 from typing import Any

@@ -1,7 +1,5 @@
 """The base of every model.py: one event loop, in which each request is a task. Knows nothing of images."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

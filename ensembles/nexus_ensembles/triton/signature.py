@@ -1,7 +1,5 @@
 """Between Triton's requests and responses and plain values, by a model's config."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Mapping
 from typing import Any

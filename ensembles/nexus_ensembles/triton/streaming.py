@@ -1,7 +1,5 @@
 """Pipelines that answer in a stream, inside Triton's Python backend."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from contextlib import aclosing

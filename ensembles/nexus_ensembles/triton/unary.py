@@ -1,7 +1,5 @@
 """Pipelines of one response a request, inside Triton's Python backend."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Any
 

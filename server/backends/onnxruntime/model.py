@@ -12,8 +12,6 @@ for eight), and a row run alone has exactly the bits of a row in a batch. A netw
 concatenation: see sdxl_unet.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
