@@ -1,16 +1,16 @@
 """Build the ONNX files that the model repository serves from checkpoints, measure them, and compile them for GPUs.
 
-The layers, from the top. A module imports from those below it, never from above or from beside:
+The layers, from the top; pyproject.toml has them as a contract. A module imports from layers below its own:
 
     cli                                     the command `nexus-export`, one module a subcommand
     default_profile | checkpoint_build      which networks to build, and from what
-    build                                   export, precision, measurement, all or nothing into the repository
-    quality | engines                       measured on photos | ONNX to TensorRT
-    families | precision                    checkpoints to graphs | FP16 and INT8 passes over a graph
-    inference                               torch modules and ONNX files as functions
-    onnx_graphs | downloads                 templates, attention, writing | pinned files over HTTP, npm and PyPI
-    artifacts | exported                    an artifact's metadata | the hand-over from `families` to `build`
-    networks, files, paths, errors          every network's facts | whole files | data files | exceptions
+    build | engines                         measured, all or nothing into the repository | ONNX to TensorRT
+    quality                                 measured on what the pipelines make of photos
+    families                                checkpoints to graphs, one folder or module a family
+    inference | precision                   torch modules and ONNX files as functions | FP16 and INT8 passes
+    artifacts | downloads | exported | onnx_graphs | configs
+    networks | files                        every network's tensors and rules | files written whole
+    errors | paths
 
 `configs` (a developer's tool) writes the network configs of the model repository from `networks`.
 
