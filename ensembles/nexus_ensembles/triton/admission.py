@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 from nexus_ensembles.errors import Cancelled, Overloaded
 
-# A caller who has waited for so long had better try another replica.
-LONGEST_WAIT_S = 30.0
-# How often it is seen whether a waiting caller has left.
-GLANCE_S = 1.0
+# After so long a caller should try another replica.
+MAX_WAIT_S = 30.0
+# How often a waiting request checks whether its caller has left.
+POLL_INTERVAL_S = 1.0
 
 
 class Admission:
@@ -37,13 +37,13 @@ class Admission:
         """Enter when there is a place to work, in the order of arrival.
 
         Raises Overloaded at once if `max_in_flight` requests work or wait, and where no place came within `timeout_s`,
-        at most LONGEST_WAIT_S; 0 is LONGEST_WAIT_S. Raises Cancelled where the caller `has_left` while it waited.
+        at most MAX_WAIT_S; 0 is MAX_WAIT_S. Raises Cancelled where the caller `has_left` while it waited.
         """
         if self._in_flight >= self._max_in_flight:
             raise Overloaded(f"{self._name} is busy with {self._max_in_flight} requests; try again.")
         self._count(1)
         try:
-            await self._turn(has_left, min(timeout_s or LONGEST_WAIT_S, LONGEST_WAIT_S))
+            await self._turn(has_left, min(timeout_s or MAX_WAIT_S, MAX_WAIT_S))
             try:
                 if has_left():
                     raise Cancelled("the request was cancelled.")
@@ -57,7 +57,7 @@ class Admission:
         turn = asyncio.create_task(self._places.acquire())
         clock = asyncio.get_running_loop().time
         end = clock() + wait_s
-        while not (await asyncio.wait({turn}, timeout=min(GLANCE_S, max(0, end - clock()))))[0]:
+        while not (await asyncio.wait({turn}, timeout=min(POLL_INTERVAL_S, max(0, end - clock()))))[0]:
             if has_left():  # its place in the queue is free for another
                 turn.cancel()
                 raise Cancelled("the request was cancelled.")

@@ -76,7 +76,7 @@ def test_one_more_is_refused_at_once_and_takes_no_place() -> None:
 
 def test_a_caller_who_has_left_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its place in it is free for another at once, not when its turn has come."""
-    monkeypatch.setattr(admission, "GLANCE_S", 0.01)
+    monkeypatch.setattr(admission, "POLL_INTERVAL_S", 0.01)
 
     async def main() -> None:
         visitors = Visitors()
@@ -103,7 +103,7 @@ def test_a_caller_who_has_left_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
 def test_a_wait_ends_with_the_request_s_time_or_ours(
     monkeypatch: pytest.MonkeyPatch, asked_s: float, longest_s: float, waited: str
 ) -> None:
-    monkeypatch.setattr(admission, "LONGEST_WAIT_S", longest_s)
+    monkeypatch.setattr(admission, "MAX_WAIT_S", longest_s)
 
     async def main() -> None:
         visitors = Visitors()
