@@ -179,7 +179,7 @@ def test_the_server_reads_the_manifest(
     assert (other.file, other.complaint) == ("model.onnx", "is for sm86, this GPU is sm75")
     onnx_file, content = folder / "model.onnx", (folder / "model.onnx").read_bytes()
     onnx_file.write_bytes(content + b" ")
-    assert server_engines.choose(folder, node).complaint == "was built from another model.onnx"
+    assert server_engines.choose(folder, node).complaint == "was built from a different model.onnx"
     onnx_file.write_bytes(content)
     (folder / "model.plan").write_bytes((folder / "model.plan").read_bytes()[:-1])
     assert "bytes where its manifest says" in server_engines.choose(folder, node).complaint
