@@ -235,7 +235,7 @@ def report(results: dict[str, Any]) -> str:
     lines = [
         "# Further clicks on a photo",
         "",
-        "Made by `python -m benchmarks.clicks`; the compact profile, no GPU.",
+        "Made by `python -m benchmarks.clicks`; the default profile, no GPU.",
         "",
     ]
     lines += [f"Machine: {results['machine']}. Times are medians, ratios medians over calls in turn.", ""]

@@ -174,7 +174,7 @@ def report(results: dict[str, Any]) -> str:
     lines = [
         "# How long a caller waits, on a CPU",
         "",
-        "Made by `make bench`; the compact profile, no GPU.",
+        "Made by `make bench`; the default profile, no GPU.",
         "",
     ]
     lines += [
