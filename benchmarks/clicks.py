@@ -35,7 +35,7 @@ from nexus_server.local import LocalServer
 from PIL import Image
 
 from benchmarks.publish import machine, publish
-from benchmarks.serving import in_turn, session, tensors
+from benchmarks.serving import decoder_feeds, in_turn, session, tensors
 from tests.functional.support.deployment import MODELS, PHOTOS, ROOT, subset
 
 PLACE = ("server", "segment")
@@ -105,16 +105,7 @@ def clicks(
     referred = tensors(image=EncodedImage(data).reference, points=points)
     triton.infer("segment", sent)
     forgetful.infer("segment", sent)
-    photo = decode_photo(data)
-    resize = ResizeLongestSide(*photo.size)
-    prompt = Prompt.parse(points[0], None, None, photo.size)
-    (embedding,) = session("sam_encoder").run(None, {"image": resize.apply_image(photo.rgb)[None]})
-    feeds = {
-        "embedding": embedding,
-        "mask_input": np.zeros((1, 1, 256, 256), np.float32),
-        "has_mask": np.zeros((1, 1), np.float32),
-        **{name: array[None] for name, array in prompt.tokens(SAM, resize).items()},
-    }
+    feeds = decoder_feeds(data, click)
     decoder = session("sam_decoder")
 
     def bare() -> None:

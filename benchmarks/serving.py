@@ -70,21 +70,26 @@ def main() -> None:
     publish("serving", results, report(results), LIMITS)
 
 
-def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
-    """A further click on a photo, bytes to bytes, against decoding the photo and the bare decoder, same prompt."""
-    data = (PHOTOS / "astronaut.jpg").read_bytes()
-    click = tensors(image=data, points=np.array([[[224, 100]]], np.float32))
-    triton.infer("segment", click)
+def decoder_feeds(data: bytes, click: tuple[float, float]) -> dict[str, Array]:
+    """The inputs of the bare SAM decoder for one click on the photo in `data`, encoded by the bare encoder."""
     photo = decode_photo(data)
     resize = ResizeLongestSide(*photo.size)
-    prompt = Prompt.parse(np.array([[224, 100]], np.float32), None, None, photo.size)
+    prompt = Prompt.parse(np.array([click], np.float32), None, None, photo.size)
     (embedding,) = session("sam_encoder").run(None, {"image": resize.apply_image(photo.rgb)[None]})
-    feeds = {
+    return {
         "embedding": embedding,
         "mask_input": np.zeros((1, 1, 256, 256), np.float32),
         "has_mask": np.zeros((1, 1), np.float32),
         **{name: array[None] for name, array in prompt.tokens(sam.MODELS.get("sam"), resize).items()},
     }
+
+
+def second_click(triton: grpc.InferenceServerClient) -> dict[str, float]:
+    """A further click on a photo, bytes to bytes, against decoding the photo and the bare decoder, same prompt."""
+    data = (PHOTOS / "astronaut.jpg").read_bytes()
+    click = tensors(image=data, points=np.array([[[224, 100]]], np.float32))
+    triton.infer("segment", click)
+    feeds = decoder_feeds(data, (224, 100))
     decoder = session("sam_decoder")
 
     def bare() -> None:
